@@ -1,0 +1,108 @@
+"""The command line: every stage, the whole chain, and the people's commands."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+STAGE_HELP = {
+    "ingest": "take a snapshot of the source as known at the cut-off",
+    "validate": "set bad rows apart, stop where there are too many",
+    "prepare": "split into the rows that train and the later rows that judge",
+    "train": "fit the model and track it",
+    "evaluate": "judge candidate and champion on the same rows",
+    "register": "write the model package and register a version",
+    "deploy": "roll the version out to the servers, or keep the old one",
+}
+EXIT_CODES = "exit status: 0 done, 1 failed, 2 bad usage, 3 refused by the gate"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, run, and turn errors into one clear message and an exit status."""
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    if not hasattr(parsed, "command"):
+        parser.print_help()
+        return 2
+    from pipeline.errors import EvergreenError
+
+    try:
+        return int(parsed.command(parsed))
+    except EvergreenError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on from here", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__, epilog=EXIT_CODES)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    run = _command(commands, "run", "turn the whole chain once, without Airflow", _run)
+    _about_a_run(run)
+    for stage, text in STAGE_HELP.items():
+        one = _command(commands, stage, text, _stage)
+        one.set_defaults(stage=stage)
+        _about_a_run(one)
+        one.add_argument("--record", metavar="FILE", help="also write the stage's record to this file")
+        if stage == "validate":
+            one.add_argument("--repin", action="store_true", help="forget the pinned schema and pin the one found now")
+    new = _command(commands, "new", "write a model file from a data file, and say what is doubtful in it", _new)
+    _new_arguments(new)
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    text: str,
+    action: Callable[[argparse.Namespace], int],
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=EXIT_CODES)
+    command.set_defaults(command=action)
+    command.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    return command
+
+
+def _about_a_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, metavar="NAME", help="the model file models/NAME.yaml")
+    parser.add_argument(
+        "--cutoff", metavar="INSTANT", help="know nothing later than this (ISO 8601, UTC); default: now"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="change a key of the model file for this run, such as training.seed=9",
+    )  # fmt: skip
+
+
+def _new_arguments(parser: argparse.ArgumentParser) -> None:
+    from pipeline.new_arguments import add_arguments
+
+    add_arguments(parser)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from pipeline.run import run
+
+    return run(parsed)
+
+
+def _stage(parsed: argparse.Namespace) -> int:
+    from pipeline.run import stage
+
+    return stage(parsed)
+
+
+def _new(parsed: argparse.Namespace) -> int:
+    from pipeline.new import new
+    from pipeline.settings import load_settings
+
+    result = new(parsed, load_settings())
+    print(result.to_json() if parsed.json else result.to_text())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""DuckDB and Parquet with flat memory and fixed bytes; names and values as SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ROW_GROUP = 131_072
+MEMORY_LIMIT = "512MB"
+"""What DuckDB may hold in memory; the rest goes to a file. Chosen so that a stage stays below 1.5 GiB."""
+
+
+@contextmanager
+def database(folder: Path, threads: int) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB that spills into `folder` and leaves nothing there."""
+    path = folder / "rows.duckdb"
+    connection = duckdb.connect(
+        str(path),
+        config={
+            "memory_limit": MEMORY_LIMIT, "threads": threads, "temp_directory": str(folder / "spill"),
+            "autoinstall_known_extensions": False, "autoload_known_extensions": False,
+        },
+    )  # fmt: skip
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        yield connection
+    except duckdb.IOException as error:
+        raise OSError(str(error)) from error
+    finally:
+        connection.close()
+        path.unlink(missing_ok=True)
+        path.with_suffix(".duckdb.wal").unlink(missing_ok=True)
+
+
+def write_parquet(reader: pa.RecordBatchReader, path: Path) -> int:
+    """Write a stream as Parquet with row groups of fixed size, so that equal rows are equal bytes."""
+    rows = 0
+    pending: list[pa.RecordBatch] = []
+    with pq.ParquetWriter(path, reader.schema, compression="zstd", write_statistics=True) as writer:
+        for batch in reader:
+            pending.append(batch)
+            rows += batch.num_rows
+            while sum(b.num_rows for b in pending) >= ROW_GROUP:
+                joined = pa.Table.from_batches(pending).combine_chunks()
+                writer.write_table(joined.slice(0, ROW_GROUP), row_group_size=ROW_GROUP)
+                pending = joined.slice(ROW_GROUP).to_batches()
+        if pending:
+            writer.write_table(pa.Table.from_batches(pending).combine_chunks(), row_group_size=ROW_GROUP)
+    return rows
+
+
+def number(db: duckdb.DuckDBPyConnection, query: str) -> int:
+    """The single number that a query gives."""
+    row: Any = db.execute(query).fetchone()
+    return int(row[0])
+
+
+def moment(db: duckdb.DuckDBPyConnection, instant_sql: str, rest: str) -> datetime | None:
+    """The single instant that `SELECT instant_sql rest` gives, aware UTC; None for null."""
+    row: Any = db.execute(f"SELECT epoch_us({instant_sql}) {rest}").fetchone()
+    return None if row[0] is None else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=row[0])
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column is stored as text."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def quoted(name: str) -> str:
+    """A column name as SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def text(value: str) -> str:
+    """A text as SQL."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def instant(value: datetime) -> str:
+    """An instant as SQL."""
+    return f"TIMESTAMPTZ '{value.isoformat()}'"

@@ -1,0 +1,39 @@
+"""Which features a model leans on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from pipeline.core.estimators import Task
+from pipeline.core.metric_names import higher_is_better
+from pipeline.core.metrics import evaluate
+
+
+def permutation_importance(
+    predict: Callable[[pd.DataFrame], np.ndarray],
+    frame: pd.DataFrame,
+    target: np.ndarray,
+    task: Task,
+    metric: str,
+    rng: np.random.Generator,
+    repeats: int = 3,
+) -> dict[str, float]:
+    """Mean loss in the metric when a column is shuffled (Breiman, Random Forests, 2001, section 10).
+
+    `predict` gives scores as `metrics.evaluate` takes them; positive means that the model needs the column.
+    """
+    ones = np.ones((1, len(target)))
+    sign = 1 if higher_is_better(metric) else -1
+
+    def value(rows: pd.DataFrame) -> float:
+        return sign * float(evaluate(task, target, predict(rows), ones)[metric][0])
+
+    whole = value(frame)
+    losses = {}
+    for name in frame.columns:
+        shuffled = [value(frame.assign(**{name: rng.permutation(frame[name].to_numpy())})) for _ in range(repeats)]
+        losses[str(name)] = whole - float(np.mean(shuffled))
+    return losses

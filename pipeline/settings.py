@@ -1,0 +1,142 @@
+"""Where things live: the only reader of the environment (prefix EVERGREEN_)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import BadConfiguration
+
+TELEMETRY_OFF = {
+    "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "DVC_STUDIO_OFFLINE": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "SCARF_ANALYTICS": "false",
+    "SCARF_NO_ANALYTICS": "true",
+    "WANDB_DISABLE_STATS": "true",
+    "WANDB_ERROR_REPORTING": "false",
+    "WANDB_MODE": "offline",
+}
+"""Nothing phones home: what switches off the usage reports of the tools we stand on."""
+
+
+def silence_telemetry(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Switch usage reports off unless the user has set the variable themselves.
+
+    >>> environ = {"GX_ANALYTICS_ENABLED": "true"}
+    >>> silence_telemetry(environ)
+    >>> environ["GX_ANALYTICS_ENABLED"], environ["MLFLOW_DISABLE_TELEMETRY"]
+    ('true', 'true')
+    """
+    for name, value in TELEMETRY_OFF.items():
+        environ.setdefault(name, value)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the state of one installation lives. All paths are absolute."""
+
+    home: Path
+    """Local state: stored outputs, records of runs, databases, model packages."""
+    models_dir: Path
+    """The folder of the model files."""
+    database_url: str
+    """SQLAlchemy address of Evergreen's own tables (rollouts, servers, feedback)."""
+    mlflow_uri: str
+    """MLflow tracking and registry address."""
+    data_remote_url: str | None
+    """DVC remote that snapshots are pushed to, such as s3://bucket/path; None keeps them here."""
+    data_remote_endpoint_url: str | None
+    """Endpoint of an S3-compatible remote."""
+    threads: int
+    """Threads a stage may use."""
+    deploy_timeout_seconds: float
+    """How long a deployment waits for the servers before it puts the old version back."""
+
+    @property
+    def store(self) -> Path:
+        """Outputs of stages, in folders named by what they depend on."""
+        return self.home / "store"
+
+    @property
+    def runs(self) -> Path:
+        """Which stored output each run ended with: runs/MODEL/CUT-OFF/STAGE.json."""
+        return self.home / "runs"
+
+    @property
+    def schemas(self) -> Path:
+        """The pinned schema of each model."""
+        return self.home / "schemas"
+
+    @property
+    def packages(self) -> Path:
+        """Model packages, in folders named by their digest."""
+        return self.home / "packages"
+
+    @property
+    def predictions(self) -> Path:
+        """The prediction log."""
+        return self.home / "predictions"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        """Where MLflow keeps artifacts when it has no server of its own."""
+        return self.home / "mlflow-artifacts"
+
+    def relative(self, path: Path) -> str:
+        """A path as records hold it: relative to `home`, the same on every machine."""
+        return path.relative_to(self.home).as_posix()
+
+
+def load_settings(environ: MutableMapping[str, str] = os.environ) -> Settings:
+    """Read the environment once, and switch off the usage reports of the tools below us.
+
+    Raises BadConfiguration for a number that is none.
+
+    >>> load_settings({"EVERGREEN_HOME": "/srv/evergreen"}).database_url
+    'sqlite:////srv/evergreen/evergreen.db'
+    """
+    silence_telemetry(environ)
+    home = Path(environ.get("EVERGREEN_HOME", ".evergreen")).absolute()
+    return Settings(
+        home=home,
+        models_dir=Path(environ.get("EVERGREEN_MODELS", "models")).absolute(),
+        database_url=environ.get("EVERGREEN_DATABASE_URL", f"sqlite:///{home / 'evergreen.db'}"),
+        mlflow_uri=environ.get("EVERGREEN_MLFLOW_URI", f"sqlite:///{home / 'mlflow.db'}"),
+        data_remote_url=environ.get("EVERGREEN_DATA_REMOTE_URL") or None,
+        data_remote_endpoint_url=environ.get("EVERGREEN_DATA_REMOTE_ENDPOINT_URL") or None,
+        threads=int(_number(environ, "EVERGREEN_THREADS", 2, minimum=1)),
+        deploy_timeout_seconds=_number(environ, "EVERGREEN_DEPLOY_TIMEOUT_SECONDS", 60, minimum=0),
+    )
+
+
+def _number(environ: MutableMapping[str, str], name: str, default: float, *, minimum: float) -> float:
+    text = environ.get(name)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        raise BadConfiguration(f"{name}={text!r} is not a number; unset it for the default {default:g}") from None
+    if not minimum <= value < 1e9:
+        raise BadConfiguration(f"{name}={text} must be at least {minimum:g}")
+    return value
+
+
+def secret(name: str, environ: MutableMapping[str, str] = os.environ) -> str:
+    """An address or password that a model file names but does not hold.
+
+    Raises BadConfiguration where the variable is not set.
+
+    >>> secret("WAREHOUSE_URL", {"WAREHOUSE_URL": "postgresql://warehouse/sales"})
+    'postgresql://warehouse/sales'
+    """
+    value = environ.get(name)
+    if not value:
+        raise BadConfiguration(f"the environment variable {name} is not set; the model file names it as an address")
+    return value

@@ -1,0 +1,87 @@
+"""What tests share: an installation in a temporary folder, and small tables that nobody has to download."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.config import ModelConfig, parse_model
+from pipeline.context import RunContext
+from pipeline.settings import Settings, load_settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """An installation of its own."""
+    return load_settings({"EVERGREEN_HOME": str(tmp_path / "home"), "EVERGREEN_MODELS": str(tmp_path / "models")})
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data sets, where this machine has one."""
+    folder = os.environ.get("EVERGREEN_REAL_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("EVERGREEN_REAL_DATA names no folder of real data sets")
+    return Path(folder).absolute()
+
+
+def at(model: ModelConfig | str, cutoff: str = "2026-01-01", kind: str = "manual") -> RunContext:
+    """A run of this model at this cut-off."""
+    name = model if isinstance(model, str) else model.name
+    return RunContext(name, datetime.fromisoformat(cutoff).replace(tzinfo=UTC), "test", kind)  # type: ignore[arg-type]
+
+
+def customers(rows: int = 1200, seed: int = 3, days: int = 300) -> pd.DataFrame:
+    """Events of customers over `days` days from 2025-01-01, one a row, whose label can be learned."""
+    rng = np.random.default_rng(seed)
+    tenure = rng.integers(0, 72, rows)
+    plan = rng.choice(["basic", "family", "plus"], rows)
+    charge = rng.normal(60, 20, rows).round(2)
+    logit = 1.5 - tenure / 18 + (plan == "basic") + (charge - 60) / 25
+    event = pd.Timestamp("2025-01-01", tz="UTC") + pd.to_timedelta(np.sort(rng.integers(0, days * 86_400, rows)), "s")
+    return pd.DataFrame(
+        {
+            "customer": [f"C{i:05d}" for i in range(rows)],
+            "event_time": event,
+            "arrived_at": event + pd.to_timedelta(rng.integers(0, 48, rows), "h"),
+            "tenure": tenure,
+            "charge": charge,
+            "plan": plan,
+            "churned": (rng.random(rows) < 1 / (1 + np.exp(-logit))).astype(int),
+        }
+    )
+
+
+MODEL = """
+task: binary
+source: {{path: {path}}}
+entity: customer
+time: {{event: event_time, arrival: arrived_at}}
+target: {{column: churned, positive: 1, known_after_days: 30}}
+split: {{test_share: 0.3, min_rows: 50}}
+training:
+  estimator: sklearn.linear_model.LogisticRegression
+"""
+
+
+@pytest.fixture
+def write_model(tmp_path: Path) -> Callable[..., ModelConfig]:
+    """Write a table and a model file over it; `extra` is appended to the file."""
+
+    def write(
+        frame: pd.DataFrame, text: str = MODEL, extra: str = "", name: str = "churn", suffix: str = "parquet"
+    ) -> ModelConfig:
+        path = tmp_path / f"table.{suffix}"
+        frame.to_parquet(path) if suffix == "parquet" else frame.to_csv(path, index=False)
+        whole = text.format(path=path) + extra
+        (tmp_path / "models").mkdir(exist_ok=True)
+        (tmp_path / "models" / f"{name}.yaml").write_text(whole)
+        return parse_model(whole, name, f"{name}.yaml")
+
+    return write
