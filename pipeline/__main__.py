@@ -49,8 +49,8 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--record", metavar="FILE", help="also write the stage's record to this file")
         if stage == "validate":
             one.add_argument("--repin", action="store_true", help="forget the pinned schema and pin the one found now")
-    new = _command(commands, "new", "write a model file from a data file, and say what is doubtful in it", _new)
-    _new_arguments(new)
+    # new = _command(commands, "new", "write a model file from a data file, and say what is doubtful in it", _new)
+    # _new_arguments(new)
     return parser
 
 
@@ -78,7 +78,7 @@ def _about_a_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _new_arguments(parser: argparse.ArgumentParser) -> None:
-    from pipeline.new_arguments import add_arguments
+    from pipeline.new import add_arguments
 
     add_arguments(parser)
 

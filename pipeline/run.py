@@ -136,6 +136,6 @@ def _own_fields(record: Record) -> dict[str, Any]:
 def _people(record: DeployRecord) -> str:
     evaluate = record.register.evaluate
     lines = ["", f"{'metric':<28}{'value':>10}   interval"]
-    lines += [f"{n:<28}{i.value:>10.4f}   {i.low:.4f} to {i.high:.4f}" for n, i in evaluate.metrics.items()]
+    lines += [f"{n:<28}{i.value:>10.4f}   {i.low:.4f} to {i.high:.4f}" for n, i in sorted(evaluate.metrics.items())]
     lines += ["", f"verdict: {evaluate.verdict.decision}", *(f"  {reason}" for reason in evaluate.verdict.reasons)]
     return "\n".join([*lines, f"version {record.register.version}: {record.status}, {record.reason}"])

@@ -6,7 +6,6 @@ Table-level ones (and uniqueness, which no batch can tell) run once, on the colu
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -140,6 +139,7 @@ def data_docs(results: list[Any], success: bool, title: str, facts: dict[str, An
 def _context() -> Any:
     import great_expectations as gx
 
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     return context

@@ -42,7 +42,6 @@ def _register(
     from pipeline.adapters.packages import write_package
     from pipeline.adapters.registry import register_version
     from pipeline.adapters.training_rows import read_rows
-    from pipeline.package_files import load_model
 
     train = evaluate.train
     path = settings.home / train.model
@@ -52,7 +51,7 @@ def _register(
     seen = read_rows(settings.home / train.prepare.train, schema, model, classes)
     folder, manifest, digest = write_package(
         settings.packages / model.name,
-        pipeline=load_model(path.read_bytes()),
+        model_file=path.read_bytes(),
         model_name=model.name,
         signature=_signature(schema, model, classes, seen.frame),
         frame_sample=judged.frame.head(PACKAGE_ROWS),

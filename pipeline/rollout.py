@@ -1,0 +1,241 @@
+"""Rollouts: which version answers, told to the servers through the database.
+
+Two phases. A plan is *staged*: every live server loads its package beside the one that answers, reproduces
+the golden rows and reports ready. Then it is *activated*, and each server swaps by one assignment. Until
+then nothing changes for anyone; on failure the plan is *unstaged*.
+
+Every change is a compare-and-set on the generation, which only grows; who comes second is told RolloutMoved.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+
+from pipeline.errors import DeploymentFailed, OutsideFailure
+
+LIVE_SECONDS = 10.0
+"""A server that has not reported for longer counts as gone."""
+
+tables = sa.MetaData()
+rollouts = sa.Table(
+    "evergreen_rollout",
+    tables,
+    sa.Column("model", sa.String(64), primary_key=True),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("active", sa.Text),
+    sa.Column("staged", sa.Text),
+)
+servers = sa.Table(
+    "evergreen_server",
+    tables,
+    sa.Column("server_id", sa.String(128), primary_key=True),
+    sa.Column("model", sa.String(64), primary_key=True),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("staged_state", sa.String(16), nullable=False),
+    sa.Column("active_version", sa.Integer),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("heartbeat", sa.Float, nullable=False),
+)
+feedback = sa.Table(
+    "evergreen_feedback",
+    tables,
+    sa.Column("prediction_id", sa.String(64), primary_key=True),
+    sa.Column("actual", sa.Text, nullable=False),
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("times", sa.Integer, nullable=False),
+)
+
+
+class RolloutMoved(DeploymentFailed):
+    """Another deployment changed the rollout first."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A version that answers, or is to answer."""
+
+    name: str
+    version: int
+    package: str
+    """Folder of the model package, relative to the state folder."""
+    digest: str
+    model_digest: str
+    """SHA-256 of the model file inside."""
+    cutoff: str
+    judged_against: str | None
+    """Package of the champion that it was judged against."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How traffic is shared."""
+
+    strategy: Literal["direct"]
+    variants: tuple[Variant, ...]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What answers for a model, and what is about to."""
+
+    model: str
+    generation: int = 0
+    active: Plan | None = None
+    staged: Plan | None = None
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """What one server says of one model."""
+
+    server_id: str
+    model: str
+    generation: int
+    """The generation of the rollout that it has carried out."""
+    staged_state: Literal["none", "ready", "failed"]
+    active_version: int | None
+    detail: str = ""
+
+
+class RolloutStore:
+    """The rollouts, the servers and the labels that came back, in Evergreen's database."""
+
+    def __init__(self, url: str) -> None:
+        """`url` is SQLAlchemy's; SQLite and PostgreSQL are supported. Nothing is opened yet."""
+        self.url = url
+        self._made = False
+        if url.startswith("sqlite"):
+            self._engine = sa.create_engine(url, connect_args={"timeout": 30}, poolclass=sa.NullPool)
+        else:
+            self._engine = sa.create_engine(url, pool_pre_ping=True, pool_size=2)
+
+    def get(self, model: str) -> Rollout:
+        """The rollout of a model; an empty one before its first deployment."""
+        with self._transaction() as connection:
+            row = connection.execute(sa.select(rollouts).where(rollouts.c.model == model)).one_or_none()
+        return Rollout(model) if row is None else _rollout(row)
+
+    def models(self) -> list[str]:
+        """Models that have an active plan."""
+        with self._transaction() as connection:
+            query = sa.select(rollouts.c.model).where(rollouts.c.active.is_not(None)).order_by(rollouts.c.model)
+            return list(connection.execute(query).scalars())
+
+    def stage(self, model: str, plan: Plan, generation: int) -> Rollout:
+        """Put a plan before the servers; the active one goes on answering."""
+        return self._change(model, generation, {"staged": json.dumps(asdict(plan))})
+
+    def activate(self, model: str, generation: int) -> Rollout:
+        """Let the staged plan answer."""
+        return self._change(model, generation, {"active": rollouts.c.staged, "staged": None})
+
+    def unstage(self, model: str, generation: int) -> Rollout:
+        """Take the staged plan back."""
+        return self._change(model, generation, {"staged": None})
+
+    def report(self, status: ServerStatus) -> None:
+        """A server's word on one model; it also tells that the server lives."""
+        values = asdict(status) | {"heartbeat": time.time()}
+        which = (servers.c.server_id == status.server_id) & (servers.c.model == status.model)
+        with self._transaction() as connection:
+            if connection.execute(sa.update(servers).where(which).values(values)).rowcount == 0:
+                connection.execute(sa.insert(servers).values(values))
+
+    def servers(self, model: str) -> list[ServerStatus]:
+        """Live servers of a model."""
+        live = (servers.c.model == model) & (servers.c.heartbeat > time.time() - LIVE_SECONDS)
+        with self._transaction() as connection:
+            rows = connection.execute(sa.select(servers).where(live).order_by(servers.c.server_id)).all()
+        return [
+            ServerStatus(r.server_id, r.model, r.generation, r.staged_state, r.active_version, r.detail) for r in rows
+        ]
+
+    def forget(self, server_id: str) -> None:
+        """A server leaves; deployments do not wait for it any more."""
+        with self._transaction() as connection:
+            connection.execute(sa.delete(servers).where(servers.c.server_id == server_id))
+
+    def take_feedback(self, prediction_id: str, actual: Any) -> bool:
+        """Keep the label of a prediction; the same prediction again replaces it. True the first time."""
+        which = feedback.c.prediction_id == prediction_id
+        values = {"actual": json.dumps(actual), "received_at": time.time()}
+        try:
+            with self._transaction() as connection:
+                again = sa.update(feedback).where(which).values(values | {"times": feedback.c.times + 1})
+                if connection.execute(again).rowcount:
+                    return False
+                connection.execute(sa.insert(feedback).values(values | {"prediction_id": prediction_id, "times": 1}))
+                return True
+        except IntegrityError:  # the same label through two servers at once: the other was first
+            return self.take_feedback(prediction_id, actual)
+
+    def feedback_count(self) -> int:
+        """Predictions whose label is known."""
+        with self._transaction() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(feedback)).scalar_one())
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    def _change(self, model: str, generation: int, values: dict[str, Any]) -> Rollout:
+        """Compare-and-set: only who names the current generation changes it."""
+        new = {**values, "generation": generation + 1}
+        which = (rollouts.c.model == model) & (rollouts.c.generation == generation)
+        try:
+            with self._transaction() as connection:
+                if connection.execute(sa.update(rollouts).where(which).values(new)).rowcount == 0:
+                    if generation != 0:
+                        raise RolloutMoved(f"the rollout of {model} is no longer at generation {generation}")
+                    connection.execute(sa.insert(rollouts).values({"model": model, **new}))
+                row = connection.execute(sa.select(rollouts).where(rollouts.c.model == model)).one()
+        except IntegrityError:
+            raise RolloutMoved(f"the rollout of {model} is no longer at generation {generation}") from None
+        return _rollout(row)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        try:
+            self._make_tables()
+            with self._engine.begin() as connection:
+                yield connection
+        except IntegrityError:
+            raise
+        except SQLAlchemyError as error:
+            where = self._engine.url.render_as_string(hide_password=True)
+            reason = str(error).splitlines()[0]
+            raise OutsideFailure(f"the database {where} failed: {reason}; see EVERGREEN_DATABASE_URL") from error
+
+    def _make_tables(self) -> None:
+        """Create what is missing; two processes may do so at once."""
+        if self._made:
+            return
+        if self._engine.dialect.name == "sqlite" and self._engine.url.database:
+            Path(self._engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        try:
+            tables.create_all(self._engine)
+        except (OperationalError, ProgrammingError, IntegrityError):
+            tables.create_all(self._engine)  # another process made a table in between: now it is there
+        self._made = True
+
+
+def _rollout(row: Any) -> Rollout:
+    return Rollout(row.model, row.generation, _plan(row.active), _plan(row.staged))
+
+
+def _plan(text: str | None) -> Plan | None:
+    if text is None:
+        return None
+    content = json.loads(text)
+    return Plan(content["strategy"], tuple(Variant(**variant) for variant in content["variants"]))
