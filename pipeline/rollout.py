@@ -22,8 +22,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, S
 
 from pipeline.errors import DeploymentFailed, OutsideFailure
 
-LIVE_SECONDS = 10.0
-"""A server that has not reported for longer counts as gone."""
+LIVE_SECONDS = 20.0
+"""A server that has not reported for longer counts as gone; loading a package takes less."""
 
 tables = sa.MetaData()
 rollouts = sa.Table(
@@ -93,6 +93,9 @@ class Rollout:
     staged: Plan | None = None
 
 
+StagedState = Literal["none", "ready", "failed"]
+
+
 @dataclass(frozen=True)
 class ServerStatus:
     """What one server says of one model."""
@@ -101,7 +104,7 @@ class ServerStatus:
     model: str
     generation: int
     """The generation of the rollout that it has carried out."""
-    staged_state: Literal["none", "ready", "failed"]
+    staged_state: StagedState
     active_version: int | None
     detail: str = ""
 

@@ -6,6 +6,7 @@ Table-level ones (and uniqueness, which no batch can tell) run once, on the colu
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field

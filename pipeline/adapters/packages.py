@@ -30,8 +30,8 @@ def write_package(
 ) -> tuple[Path, Manifest, str]:
     """Write the package into a folder named by its digest; one that is there already is left as it is.
 
-    `model_file` is what `dump_model` gives. `frame_sample`, shape (n, features): rows on which the fast form must agree with scikit-learn to
-    1e-6; golden rows are drawn from them, and rows with missing and unseen values are planted among them.
+    `model_file` is what `dump_model` gives. `frame_sample`, shape (n, features): rows on which the fast form
+    must agree with scikit-learn to 1e-6; golden rows are drawn from them, with missing and unseen values planted.
     Raises PackageInvalid where the written package does not load, OutsideFailure for a full disk.
     """
     pipeline = load_model(model_file)

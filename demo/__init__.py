@@ -1,0 +1,1 @@
+"""The demo world: a telecom's customers over two years, and what happens to them. No stage knows of it."""

@@ -1,0 +1,1 @@
+"""The online service: follows the rollout, answers, and writes down what it answered."""

@@ -1,0 +1,161 @@
+"""Following the rollout: load beside the one that answers, prove the golden rows, report, swap.
+
+One thread polls the database. Requests never wait for it: they read the route of their model, which is
+replaced by a single assignment.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+
+from pipeline.errors import EvergreenError, OutsideFailure, PackageInvalid
+from pipeline.package_files import read_package
+from pipeline.rollout import Plan, Rollout, RolloutStore, ServerStatus, StagedState
+from pipeline.settings import Settings
+from serving.routing import Route, Served
+
+log = logging.getLogger("evergreen.serving")
+POLL_SECONDS = 0.2
+HEARTBEAT_SECONDS = 2.0
+RETRY_SECONDS = 5.0
+
+
+@dataclass
+class _Model:
+    """What this server knows of one model."""
+
+    route: Route | None = None
+    staged: tuple[int, tuple[Served, ...]] | None = None
+    """Generation of the staged plan, and its variants, loaded and proven."""
+    refused: int | None = None
+    """Generation of a staged plan that could not be loaded."""
+    problem: str = "no version is deployed yet"
+    retry_at: float = 0.0
+    told: ServerStatus | None = None
+    told_at: float = field(default=0.0)
+
+
+class Follower:
+    """Keeps the routes of one server process as the rollouts say."""
+
+    def __init__(self, store: RolloutStore, settings: Settings, server_id: str, models: tuple[str, ...]) -> None:
+        """`models`: names to serve; empty: every model that has been deployed."""
+        self._store, self._settings, self._server_id, self._only = store, settings, server_id, models
+        self._models: dict[str, _Model] = {name: _Model() for name in models}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+        self.database_problem: str | None = None
+
+    def start(self) -> None:
+        """Follow once, so that a deployed version answers at once, then go on in the background."""
+        self._step()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop, and tell deployments not to wait for this server."""
+        self._stop.set()
+        self._thread.join(timeout=10)
+        try:
+            self._store.forget(self._server_id)
+        except OutsideFailure as error:
+            log.warning("could not sign off: %s", error)
+
+    def route(self, model: str) -> Route | None:
+        """What answers for this model now."""
+        known = self._models.get(model)
+        return known.route if known else None
+
+    def models(self) -> list[str]:
+        """Names of the models served here."""
+        return sorted(self._models)
+
+    def problems(self) -> dict[str, str]:
+        """Models that cannot answer, with the reason."""
+        return {name: model.problem for name, model in self._models.items() if model.route is None}
+
+    def _run(self) -> None:
+        while not self._stop.wait(POLL_SECONDS):
+            self._step()
+
+    def _step(self) -> None:
+        try:
+            for name in self._only or tuple({*self._models, *self._store.models()}):
+                self._follow(name)
+            self.database_problem = None
+        except OutsideFailure as error:  # what answers goes on answering; the next step tries again
+            if self.database_problem is None:
+                log.error("%s", error)
+            self.database_problem = str(error)
+
+    def _follow(self, name: str) -> None:
+        model = self._models.setdefault(name, _Model())
+        rollout = self._store.get(name)
+        if rollout.active is not None and (model.route is None or rollout.generation > model.route.generation):
+            self._take(model, rollout)
+        if rollout.staged is None:
+            model.staged = None
+        elif self._is_new(model, rollout.generation):
+            self._prove(model, rollout.staged, rollout.generation)
+        self._report(name, model, rollout)
+
+    @staticmethod
+    def _is_new(model: _Model, generation: int) -> bool:
+        return (model.staged is None or model.staged[0] != generation) and model.refused != generation
+
+    def _take(self, model: _Model, rollout: Rollout) -> None:
+        """Answer with the active plan: with what was staged for it, or loaded now."""
+        assert rollout.active is not None
+        staged = model.staged[1] if model.staged else ()
+        if model.route is not None and _same(model.route.served, rollout.active):
+            served = model.route.served
+        elif _same(staged, rollout.active):
+            served, model.staged = staged, None
+        elif time.monotonic() < model.retry_at:
+            return
+        else:
+            try:
+                served = self._load(rollout.active)
+            except EvergreenError as error:
+                model.problem, model.retry_at = str(error), time.monotonic() + RETRY_SECONDS
+                log.error("%s", error)
+                return
+        model.route = Route(rollout.model, rollout.generation, served)
+
+    def _prove(self, model: _Model, plan: Plan, generation: int) -> None:
+        try:
+            model.staged, model.refused = (generation, self._load(plan)), None
+        except EvergreenError as error:
+            model.staged, model.refused, model.problem = None, generation, str(error)
+            log.error("refused the staged plan: %s", error)
+
+    def _load(self, plan: Plan) -> tuple[Served, ...]:
+        served = []
+        for variant in plan.variants:
+            folder = (self._settings.home / variant.package).resolve()
+            if not folder.is_relative_to(self._settings.home.resolve()):
+                raise PackageInvalid(f"{variant.package} lies outside of {self._settings.home}")
+            package = read_package(folder)
+            if package.digest != variant.digest:
+                raise PackageInvalid(f"{folder} holds {package.digest}, the rollout names {variant.digest}")
+            served.append(Served(variant, package.predictor, package.manifest.form))
+        return tuple(served)
+
+    def _report(self, name: str, model: _Model, rollout: Rollout) -> None:
+        generation = model.route.generation if model.route else 0
+        state: StagedState = "none"
+        if rollout.staged is not None:
+            generation = rollout.generation
+            state = "failed" if model.refused == rollout.generation else "ready"
+        version = model.route.served[0].variant.version if model.route else None
+        detail = model.problem if state == "failed" or model.route is None else ""
+        status = ServerStatus(self._server_id, name, generation, state, version, detail)
+        if status != model.told or time.monotonic() - model.told_at > HEARTBEAT_SECONDS:
+            self._store.report(status)
+            model.told, model.told_at = status, time.monotonic()
+
+
+def _same(served: tuple[Served, ...], plan: Plan) -> bool:
+    return bool(served) and tuple(s.variant for s in served) == plan.variants

@@ -1,0 +1,64 @@
+"""What requests and answers look like."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Value = str | int | float | bool | None
+Label = str | int | float | bool
+MAX_FEATURES = 10_000
+MAX_TEXT = 10_000
+
+
+class Message(BaseModel):
+    """Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class PredictRequest(Message):
+    """One row: its features by name, or in the order of the model's signature."""
+
+    features: (
+        Annotated[dict[str, Value], Field(max_length=MAX_FEATURES)]
+        | Annotated[list[Value], Field(max_length=MAX_FEATURES)]
+    )
+    user_id: str | None = Field(default=None, max_length=256, description="The same user always meets the same variant")
+
+
+class PredictResponse(Message):
+    """The answer."""
+
+    prediction: Label
+    confidence: float | None = Field(description="Probability of the prediction; null for regression")
+    model_version: int
+    variant: str
+    prediction_id: str = Field(description="Names this answer in the log, and takes its label at /feedback")
+
+
+class FeedbackRequest(Message):
+    """What came true."""
+
+    prediction_id: str = Field(pattern=r"^[0-9a-f]{32}$")
+    actual: Annotated[str, Field(max_length=MAX_TEXT)] | int | float | bool
+
+
+class FeedbackResponse(Message):
+    """Whether this label was the first for its prediction."""
+
+    status: str
+    first: bool
+
+
+class Problem(Message):
+    """Why a request was refused."""
+
+    feature: str | None = None
+    reason: str
+
+
+def problem(reason: str, feature: str | None = None) -> dict[str, Any]:
+    """The body of every refusal."""
+    return {"error": Problem(feature=feature, reason=reason).model_dump()}
