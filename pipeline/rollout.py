@@ -135,7 +135,7 @@ class RolloutStore:
 
     def stage(self, model: str, plan: Plan, generation: int) -> Rollout:
         """Put a plan before the servers; the active one goes on answering."""
-        return self._change(model, generation, {"staged": json.dumps(asdict(plan))})
+        return self._change(model, generation, {"staged": json.dumps(asdict(plan))}, may_be_first=True)
 
     def activate(self, model: str, generation: int) -> Rollout:
         """Let the staged plan answer."""
@@ -190,14 +190,14 @@ class RolloutStore:
         """Let go of the database."""
         self._engine.dispose()
 
-    def _change(self, model: str, generation: int, values: dict[str, Any]) -> Rollout:
+    def _change(self, model: str, generation: int, values: dict[str, Any], *, may_be_first: bool = False) -> Rollout:
         """Compare-and-set: only who names the current generation changes it."""
         new = {**values, "generation": generation + 1}
         which = (rollouts.c.model == model) & (rollouts.c.generation == generation)
         try:
             with self._transaction() as connection:
                 if connection.execute(sa.update(rollouts).where(which).values(new)).rowcount == 0:
-                    if generation != 0:
+                    if generation != 0 or not may_be_first:
                         raise RolloutMoved(f"the rollout of {model} is no longer at generation {generation}")
                     connection.execute(sa.insert(rollouts).values({"model": model, **new}))
                 row = connection.execute(sa.select(rollouts).where(rollouts.c.model == model)).one()

@@ -28,7 +28,8 @@ def fit(pipeline: Pipeline, frame: pd.DataFrame, target: np.ndarray, threads: in
     """
     fitted = clone(pipeline)
     estimator = fitted.named_steps["model"]
-    if "n_jobs" in estimator.get_params():
+    parallel = {"n_jobs", "n_estimators"} <= set(estimator.get_params())
+    if parallel:
         estimator.set_params(n_jobs=threads)
     size = _growing(estimator, len(target))
     try:
@@ -42,7 +43,7 @@ def fit(pipeline: Pipeline, frame: pd.DataFrame, target: np.ndarray, threads: in
         if "parameter of" in str(error):
             raise BadConfiguration(f"training.parameters: {error}") from error
         raise
-    if "n_jobs" in estimator.get_params():
+    if parallel:
         estimator.set_params(n_jobs=pipeline.named_steps["model"].n_jobs)
     return fitted
 
