@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.adapters.store import disk_guard, exclusive
 from pipeline.errors import OutsideFailure
 from pipeline.settings import Settings
 
@@ -76,8 +77,7 @@ def guarded(settings: Settings) -> Iterator[Any]:
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
-    if settings.mlflow_uri.startswith("sqlite"):
-        settings.home.mkdir(parents=True, exist_ok=True)
+    _make_database(settings)
     mlflow.set_tracking_uri(settings.mlflow_uri)
     try:
         yield mlflow.MlflowClient(settings.mlflow_uri)
@@ -86,6 +86,30 @@ def guarded(settings: Settings) -> Iterator[Any]:
             f"MLflow at {settings.mlflow_uri} failed: {str(error).splitlines()[0]}; "
             "is it running? EVERGREEN_MLFLOW_URI says where it is looked for"
         ) from error
+
+
+def _make_database(settings: Settings) -> None:
+    """Make MLflow's SQLite file whole or not at all.
+
+    MLflow makes its tables one by one, and a process killed meanwhile leaves a file that it can neither use
+    nor mend ("table already exists").
+    """
+    if not settings.mlflow_uri.startswith("sqlite:///"):
+        return
+    path = Path(settings.mlflow_uri.removeprefix("sqlite:///"))
+    if path.is_file():
+        return
+    with disk_guard(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive(path.with_suffix(".lock")):
+            if path.is_file():
+                return
+            from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+            temporary = path.with_suffix(".part")
+            temporary.unlink(missing_ok=True)
+            SqlAlchemyStore(f"sqlite:///{temporary}", settings.mlflow_artifacts.as_uri()).engine.dispose()
+            temporary.rename(path)
 
 
 @contextmanager
