@@ -49,8 +49,8 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--record", metavar="FILE", help="also write the stage's record to this file")
         if stage == "validate":
             one.add_argument("--repin", action="store_true", help="forget the pinned schema and pin the one found now")
-    # new = _command(commands, "new", "write a model file from a data file, and say what is doubtful in it", _new)
-    # _new_arguments(new)
+    new = _command(commands, "new", "write a model file from a data file, and say what is doubtful in it", _new)
+    _new_arguments(new)
     return parser
 
 
@@ -78,9 +78,20 @@ def _about_a_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _new_arguments(parser: argparse.ArgumentParser) -> None:
-    from pipeline.new import add_arguments
-
-    add_arguments(parser)
+    parser.add_argument("name", metavar="NAME", help="name of the model: models/NAME.yaml")
+    parser.add_argument("--data", required=True, metavar="PATH", help="file, folder or pattern; anything fsspec opens")
+    parser.add_argument("--target", required=True, metavar="COLUMN", help="what is to be predicted")
+    parser.add_argument("--task", choices=("binary", "multiclass", "regression"), help="default: told by the target")
+    parser.add_argument(
+        "--entity", action="append", default=[], metavar="COLUMN", help="who a row is about; may be given again"
+    )
+    parser.add_argument("--event-time", metavar="COLUMN", help="when a row happened")
+    parser.add_argument("--arrival", metavar="COLUMN", help="when a row came to be known")
+    parser.add_argument("--known-after-days", type=float, default=0, metavar="DAYS", help="how late labels are final")
+    parser.add_argument("--ordered-rows", action="store_true", help="no instants, but the order of rows is time")
+    parser.add_argument("--separator", help="of a CSV file; default: found out")
+    parser.add_argument("--encoding", default="utf-8", help="of a CSV file (default %(default)s)")
+    parser.add_argument("--force", action="store_true", help="write over an existing model file")
 
 
 def _run(parsed: argparse.Namespace) -> int:
