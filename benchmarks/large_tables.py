@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +37,8 @@ OURS = """
 import sys, time, logging
 from pipeline.config import load_model; from pipeline.context import RunContext, parse_instant
 from pipeline.settings import load_settings; from pipeline.stages import run_stage
-s = load_settings(); m = load_model("large", s.models_dir); c = RunContext("large", parse_instant("2026-01-01"), "bench")
+s = load_settings(); m = load_model("large", s.models_dir)
+c = RunContext("large", parse_instant("2026-01-01"), "bench")
 t = time.perf_counter(); record = run_stage("ingest", m, c, s); a = time.perf_counter()
 record = run_stage("validate", m, c, s, record); b = time.perf_counter()
 print(a - t, b - a, record.rows)
@@ -55,7 +55,8 @@ suite = gx.ExpectationSuite("s", expectations=[
     gxe.ExpectColumnValuesToNotBeNull(column="n1"), gxe.ExpectColumnValuesToNotBeNull(column="id"),
     *[gxe.ExpectColumnValuesToBeBetween(column=c, min_value=-1e308, max_value=1e308) for c in frame if c[0] == "n"]])
 batch = context.data_sources.add_pandas("p").add_dataframe_asset("p").add_batch_definition_whole_dataframe("p")
-batch.get_batch({"dataframe": frame.reset_index(drop=True)}).validate(suite, result_format={"result_format": "COMPLETE"})
+batch = batch.get_batch({"dataframe": frame.reset_index(drop=True)})
+batch.validate(suite, result_format={"result_format": "COMPLETE"})
 frame.to_parquet(sys.argv[2]); print(a - t, time.perf_counter() - a, len(frame))
 """
 
@@ -80,8 +81,8 @@ def write_table(folder: Path, rows: int) -> None:
 
 def measure(code: str, arguments: list[str], environment: dict[str, str]) -> tuple[list[str], int]:
     """Printed words and peak memory in MiB of a process of its own."""
-    child = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code, *arguments], stdout=subprocess.PIPE, text=True,
-                             env={**os.environ, **environment})  # fmt: skip
+    command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
     assert child.stdout
     printed = child.stdout.read().split()
     _, status, usage = os.wait4(child.pid, 0)
@@ -105,11 +106,9 @@ def main() -> None:
             features = ", ".join([f"n{i}: number" for i in range(13)] + [f"c{i}: category" for i in range(4)])
             (models / "large.yaml").write_text(MODEL.format(path=json.dumps(str(table)), features=features))
             place = {"EVERGREEN_HOME": f"{scratch}/home", "EVERGREEN_MODELS": str(models)}
-            started = time.perf_counter()
             show("evergreen", rows, *measure(OURS, [], place))
             if rows <= parsed.peer_up_to:
                 show("pandas", rows, *measure(PANDAS, [str(table), f"{scratch}/out.parquet"], {}))
-            del started
 
 
 def show(name: str, rows: int, printed: list[str], peak: int) -> None:

@@ -130,7 +130,7 @@ def _leaks(columns: Sequence[Column], target: Column, task: Task) -> list[Doubt]
     power = {column.name: single_column_power(column, target, task) for column in columns}
     ranked = sorted(power, key=lambda name: -power[name])
     found = [
-        Doubt(name, "determines the target", f"alone it tells {power[name]:.1%} of the target: it knows the answer", True)
+        Doubt(name, "determines the target", f"it tells {power[name]:.1%} of the target: it knows the answer", True)
         for name in ranked if power[name] >= DETERMINES
     ]  # fmt: skip
     rest = [name for name in ranked if power[name] < DETERMINES]
@@ -161,10 +161,5 @@ def _sums(columns: Sequence[Column], target: Column) -> list[Doubt]:
         if spread > 0 and np.abs(table[known] @ weights - wanted[known]).max() <= EXACT * spread:
             formula = f"{target.name} = {weights[0]:g} x {first.name} + {weights[1]:g} x {second.name}"
             told = f"{formula}, in every row: they are parts of the answer"
-            return [
-                Doubt(
-                    column.name, "adds up to the target", f"{formula}, in every row: they are parts of the answer", True
-                )
-                for column in (first, second)
-            ]
+            return [Doubt(column.name, "adds up to the target", told, True) for column in (first, second)]
     return []

@@ -14,6 +14,8 @@ from threadpoolctl import threadpool_limits
 from pipeline.errors import BadConfiguration
 
 STEPS = 10
+MANY_ROWS = 50_000
+"""Below it, boosting on several threads waits longer for them than it gains, ten times so on a busy machine."""
 Report = Callable[[int, int, Pipeline], None]
 """Called with trees (or iterations) so far, their total, and the model as it is."""
 
@@ -33,7 +35,8 @@ def fit(pipeline: Pipeline, frame: pd.DataFrame, target: np.ndarray, threads: in
         estimator.set_params(n_jobs=threads)
     size = _growing(estimator, len(target))
     try:
-        with threadpool_limits(limits=1, user_api="blas"):
+        openmp = threads if len(target) >= MANY_ROWS else 1
+        with threadpool_limits(limits={"blas": 1, "openmp": openmp}):
             prepared = fitted.named_steps["prepare"].fit_transform(frame)
             if size is None:
                 estimator.fit(prepared, target)

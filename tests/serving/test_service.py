@@ -234,7 +234,8 @@ from pipeline.package_files import read_package
 from pathlib import Path
 import serving.app
 read_package(Path(sys.argv[1]))
-print([name for name in ("sklearn", "pandas", "mlflow", "airflow", "scipy", "great_expectations") if name in sys.modules])
+heavy = ("sklearn", "pandas", "mlflow", "airflow", "scipy", "great_expectations")
+print([name for name in heavy if name in sys.modules])
 """
     folder = settings.home / deployed.register.package
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)

@@ -112,7 +112,7 @@ def test_a_cutoff_before_all_data_says_when_the_first_row_became_known(write_mod
             "set source.encoding",
         ),
         (b"customer,event_time,arrived_at,plan,plan,churned\nC,2025-01-01,2025-01-01,a,b,0\n", "'plan' more than once"),
-        (b"customer,event_time,arrived_at,churn\nC1,2025-01-01,2025-01-01,0\n", "no column 'churned'; did you mean 'churn'"),
+        (b"customer,event_time,arrived_at,churn\nC1,2025-01-01,2025-01-01,0\n", "'churned'; did you mean 'churn'"),
     ],
 )  # fmt: skip
 def test_an_unreadable_table_says_what_is_wrong_and_what_to_do(content, message, write_model, settings, tmp_path):

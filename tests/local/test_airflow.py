@@ -1,0 +1,212 @@
+"""The loop under a real Airflow: scheduler, API server and DAG processor of this very installation."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import mlflow
+import psutil
+import pytest
+
+from local.airflow import REPOSITORY
+from local.processes import known
+from local.rest import Airflow
+from local.world import down, processes_folder, up
+from pipeline.errors import BadConfiguration
+from pipeline.records import DeployRecord
+from pipeline.settings import load_settings
+from pipeline.stages import STAGES
+from tests.conftest import MODEL, customers
+
+CUTOFF = "2025-10-01T00:00:00+00:00"
+SCHEDULE = '\nschedules: {training: "0 0 * * *"}\n'
+
+
+class World:
+    """An installation whose Airflow runs."""
+
+    def __init__(self, folder: Path) -> None:
+        customers().to_parquet(folder / "table.parquet")
+        (folder / "models").mkdir()
+        text = MODEL.format(path=folder / "table.parquet") + SCHEDULE
+        for name in ("churn", "backfilled"):
+            (folder / "models" / f"{name}.yaml").write_text(text)
+        (folder / "models" / "broken.yaml").write_text("task: binray\n")
+        self.folder = folder
+        self.variables = {"EVERGREEN_HOME": str(folder / "home"), "EVERGREEN_MODELS": str(folder / "models")}
+        self.settings = load_settings({**self.variables})
+        self.addresses = up(self.settings, print, owner=os.getpid(), scheduled=False)
+        self.airflow = Airflow(self.addresses.airflow)
+        end = time.monotonic() + 90
+        while not all(self.airflow.dag(f"training_{name}") for name in ("churn", "backfilled")):
+            assert time.monotonic() < end, "the DAGs did not appear"
+            time.sleep(0.5)
+
+    def finish(self, dag_id: str, run_ids: list[str], seconds: float = 120) -> list[dict]:
+        end = time.monotonic() + seconds
+        while True:
+            runs = [self.airflow.run(dag_id, run_id) for run_id in run_ids]
+            if all(run["state"] in ("success", "failed") for run in runs):
+                return runs
+            assert time.monotonic() < end, [run["state"] for run in runs]
+            time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    made = World(tmp_path_factory.mktemp("airflow"))
+    sessions = {process.pid for process in known(processes_folder(made.settings))}
+    yield made
+    down(made.settings)
+    left = [p.pid for p in psutil.process_iter() if _session(p.pid) in sessions and p.status() != "zombie"]
+    assert left == []
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return -1
+
+
+def digests(record: DeployRecord) -> dict[str, str]:
+    evaluate = record.register.evaluate
+    prepare = evaluate.train.prepare
+    return {
+        "data": prepare.validate.ingest.digest,
+        "clean": prepare.validate.digest,
+        "model": evaluate.train.digest,
+        "predictions": evaluate.predictions_digest,
+        "package": record.register.digest,
+    }
+
+
+def test_airflow_dvc_and_the_command_line_give_equal_data_models_and_predictions(world, tmp_path):
+    run_id = world.airflow.trigger("training_churn", {"cutoff": CUTOFF})
+    (run,) = world.finish("training_churn", [run_id])
+    assert run["state"] == "success"
+    under_airflow = DeployRecord.from_json(world.airflow.returned("training_churn", run_id, "deploy"))
+    assert under_airflow.status == "deployed"
+    assert under_airflow.servers == 1
+
+    def call(home: str, *command: str, cwd: Path = REPOSITORY) -> None:
+        environ = {**os.environ, **world.variables, "EVERGREEN_HOME": home, "PYTHONPATH": str(REPOSITORY)}
+        environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
+        done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-2000:]
+
+    def left(home: Path) -> DeployRecord:
+        return DeployRecord.from_json((home / "runs" / "churn" / "20251001T000000Z" / "deploy.json").read_text())
+
+    by_hand, by_dvc = tmp_path / "by_hand", tmp_path / "by_dvc"
+    call(str(by_hand), sys.executable, "-m", "pipeline", "run", "--model", "churn", "--cutoff", CUTOFF)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("dvc.yaml", ".dvc", ".dvcignore"):
+        source = REPOSITORY / name
+        shutil.copytree(source, copy / name) if source.is_dir() else shutil.copy(source, copy / name)
+    for name in ("pipeline", "models"):
+        shutil.copytree(REPOSITORY / name if name == "pipeline" else world.folder / "models", copy / name)
+    (copy / "params.yaml").write_text(f'cutoff: "{CUTOFF}"\n')
+    call(str(by_dvc), "git", "init", "--quiet", cwd=copy)
+    call(str(by_dvc), "dvc", "repro", "--quiet", cwd=copy)
+    assert digests(left(by_hand)) == digests(under_airflow)
+    assert digests(left(by_dvc)) == digests(under_airflow)
+
+
+def test_a_scheduler_runs_thirty_backfilled_days_and_none_moves_traffic(world):
+    dag_id = "training_backfilled"
+    begin, end = datetime(2025, 8, 2, tzinfo=UTC), datetime(2025, 8, 31, tzinfo=UTC)
+    world.airflow.unpause(dag_id)
+    world.airflow.backfill(dag_id, begin, end, at_once=3)
+    waiting = time.monotonic() + 60
+    while len(world.airflow.runs(dag_id)) < 30:
+        assert time.monotonic() < waiting
+        time.sleep(0.5)
+    runs = world.finish(dag_id, [run["dag_run_id"] for run in world.airflow.runs(dag_id)], seconds=420)
+    assert [run["state"] for run in runs] == ["success"] * 30
+    folders = sorted(path.name for path in (world.settings.runs / "backfilled").iterdir())
+    assert folders[0] == "20250803T000000Z"
+    assert folders[-1] == "20250901T000000Z"
+    records = [
+        DeployRecord.from_json((world.settings.runs / "backfilled" / f / "deploy.json").read_text()) for f in folders
+    ]
+    assert {record.status for record in records} == {"refused"}
+    assert all(record.reason.startswith("refused: a backfill moves no traffic") for record in records)
+    client = mlflow.MlflowClient(world.settings.mlflow_uri)
+    assert "champion" not in client.get_registered_model("backfilled").aliases
+    tasks = world.airflow.tasks(dag_id, runs[0]["dag_run_id"])
+    assert tasks["deploy"]["state"] == "skipped"
+
+
+def test_the_form_refuses_what_cannot_be(world):
+    for answers in (
+        {"cutoff": "yesterday"},
+        {"seed": -1},
+        {"estimator": "os.system"},
+        {"overrides": {"training.sed": 1}},
+    ):
+        with pytest.raises(BadConfiguration, match="400"):
+            _refused(world, answers)
+
+
+def _refused(world, answers) -> None:
+    try:
+        world.airflow.trigger("training_churn", answers)
+    except BadConfiguration as error:
+        raise BadConfiguration(f"400: {error}") from error
+
+
+def test_bad_data_fails_its_task_at_once_and_says_why(world):
+    run_id = world.airflow.trigger("training_churn", {"cutoff": "2020-01-01T00:00:00Z"})
+    (run,) = world.finish("training_churn", [run_id])
+    assert run["state"] == "failed"
+    task = world.airflow.tasks("training_churn", run_id)["ingest"]
+    assert task["try_number"] == 1
+    log = "\n".join(world.airflow.log("training_churn", run_id, "ingest", 1))
+    assert "earliest became known at 2025-01-0" in log
+
+
+def test_a_broken_model_file_is_an_import_error_of_its_own(world):
+    errors = world.airflow.call("GET", "importErrors")["import_errors"]
+    assert len(errors) == 1
+    assert "broken.yaml" in errors[0]["stack_trace"]
+    assert "'binary'" in errors[0]["stack_trace"]
+
+
+def test_the_stages_stand_in_a_row_in_the_dag(world):
+    tasks = {task["task_id"]: task for task in world.airflow.call("GET", "dags/training_churn/tasks")["tasks"]}
+    assert set(tasks) == set(STAGES)
+    for stage, following in itertools.pairwise(STAGES):
+        assert tasks[stage]["downstream_task_ids"] == [following]
+
+
+PARSE = """
+import json, sys, time
+started = time.perf_counter()
+import dags.training
+print(json.dumps([time.perf_counter() - started,
+                  [n for n in ("pandas", "numpy", "sklearn", "mlflow", "great_expectations") if n in sys.modules],
+                  len([v for v in vars(dags.training) if True])]))
+"""
+
+
+def test_reading_the_dag_files_of_twenty_models_loads_no_heavy_library(tmp_path):
+    (tmp_path / "models").mkdir()
+    for number in range(20):
+        (tmp_path / "models" / f"model{number}.yaml").write_text(MODEL.format(path="x.parquet") + SCHEDULE)
+    environ = {**os.environ, "EVERGREEN_MODELS": str(tmp_path / "models"), "AIRFLOW_HOME": str(tmp_path / "airflow")}
+    done = subprocess.run(
+        [sys.executable, "-c", PARSE], cwd=REPOSITORY, env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    _, heavy, _ = json.loads(done.stdout.splitlines()[-1])
+    assert heavy == []
