@@ -48,7 +48,8 @@ def _returned(ti_key: Any) -> dict[str, Any] | None:
         row = session.scalars(query).first()
         if row is None:
             return None
-        record: dict[str, Any] = json.loads(XComModel.deserialize_value(row))
+        value = XComModel.deserialize_value(row)
+        record: dict[str, Any] = json.loads(value) if isinstance(value, str) else value
         return record
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -31,8 +32,10 @@ def database(folder: Path, threads: int) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         connection.execute("SET TimeZone = 'UTC'")
         yield connection
-    except duckdb.IOException as error:
-        raise OSError(str(error)) from error
+    except duckdb.Error as error:
+        if "No space left" in str(error) or "failed to offload" in str(error):
+            raise OSError(errno.ENOSPC, str(error)) from error
+        raise
     finally:
         connection.close()
         path.unlink(missing_ok=True)

@@ -29,13 +29,15 @@ def permutation_importance(
     ones = np.ones((1, len(target)))
     sign = 1 if higher_is_better(metric) else -1
 
-    def value(rows: pd.DataFrame) -> float:
-        return sign * float(evaluate(task, target, predict(rows), ones)[metric][0])
+    def value(scores: np.ndarray) -> float:
+        return sign * float(evaluate(task, target, scores, ones)[metric][0])
 
     losses = {}
     with threadpool_limits(limits=1):  # many small predictions: threads would cost more than they save
-        whole = value(frame)
+        whole = value(predict(frame))
+        copies = pd.concat([frame] * repeats, ignore_index=True)
         for name in frame.columns:
-            shuffled = [value(frame.assign(**{name: rng.permutation(frame[name].to_numpy())})) for _ in range(repeats)]
-            losses[str(name)] = whole - float(np.mean(shuffled))
+            mixed = np.concatenate([rng.permutation(frame[name].to_numpy()) for _ in range(repeats)])
+            parts = np.split(predict(copies.assign(**{name: mixed})), repeats)
+            losses[str(name)] = whole - float(np.mean([value(scores) for scores in parts]))
     return losses

@@ -11,6 +11,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import mlflow
 import psutil
@@ -96,6 +97,10 @@ def test_airflow_dvc_and_the_command_line_give_equal_data_models_and_predictions
     under_airflow = DeployRecord.from_json(world.airflow.returned("training_churn", run_id, "deploy"))
     assert under_airflow.status == "deployed"
     assert under_airflow.servers == 1
+
+    links = world.airflow.call("GET", f"dags/training_churn/dagRuns/{quote(run_id)}/taskInstances/train/links")
+    mlflow_run = under_airflow.register.evaluate.train.mlflow_run
+    assert links["extra_links"]["MLflow run"] == f"{world.addresses.mlflow}/#/runs/{mlflow_run}"
 
     def call(home: str, *command: str, cwd: Path = REPOSITORY) -> None:
         environ = {**os.environ, **world.variables, "EVERGREEN_HOME": home, "PYTHONPATH": str(REPOSITORY)}
