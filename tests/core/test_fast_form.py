@@ -14,6 +14,7 @@ from pipeline.core.package import Feature, InvalidInput, Manifest, Signature, ro
 from pipeline.core.predictor import SklearnScorer
 from pipeline.core.preparation import FittedPreparation
 from pipeline.core.recipe import build
+from pipeline.errors import PackageInvalid
 from pipeline.package_files import dump_model, load_model
 
 FEATURES = {"a": "number", "b": "number", "c": "category", "d": "category"}
@@ -98,6 +99,18 @@ def test_two_processes_write_the_same_model_as_the_same_bytes():
     )
     assert once == again
     assert len(once.split()) == 2
+
+
+def test_a_model_file_with_a_type_that_is_not_on_the_list_is_never_loaded():
+    import skops.io
+    from sklearn.gaussian_process import GaussianProcessRegressor
+
+    class Foreign(GaussianProcessRegressor):
+        pass
+
+    content = skops.io.dumps(Foreign())
+    with pytest.raises(PackageInvalid, match=r"Foreign, which may not be loaded"):
+        load_model(content)
 
 
 SIGNATURE = Signature(
