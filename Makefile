@@ -19,7 +19,7 @@ $(STAMP): requirements.txt requirements-dev.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || { echo "installing uv"; $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; }
 	@echo "installing the pinned environment"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt -r requirements-dev.txt
+	@$(BIN)/uv pip install --system-certs --quiet --python $(BIN)/python -r requirements.txt -r requirements-dev.txt
 	@touch $(STAMP)
 
 run: install  ## turn the whole loop once, on the demo, under a real Airflow
