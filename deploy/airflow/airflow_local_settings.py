@@ -22,7 +22,7 @@ from sqlalchemy.engine import Connection, Engine
 log = logging.getLogger("evergreen.airflow")
 
 LIBRARIES = (
-    "pandas", "pyarrow.parquet", "duckdb", "scipy.stats", "sklearn.ensemble", "sklearn.linear_model",
+    "pandas", "pyarrow.parquet", "duckdb", "dvc.repo", "scipy.stats", "sklearn.ensemble", "sklearn.linear_model",
     "sklearn.pipeline", "sklearn.compose", "great_expectations", "mlflow.sklearn", "skops.io", "treelite",
 )  # fmt: skip
 """Imported once, in the scheduler. None of them starts a thread or opens a connection when imported."""

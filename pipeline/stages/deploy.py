@@ -38,7 +38,9 @@ def deploy(register: RegisterRecord, model: ModelConfig, context: RunContext, se
     _roll_out(store, register, model, context, settings, champion)
     _name_champion(model, register.version, settings)
     servers = len(store.servers(model.name))
-    told = f"{servers} servers answer with it" if servers else "no server is running; the next to start answers with it"
+    told = "no server is running; the next to start answers with it"
+    if servers:
+        told = "one server answers with it" if servers == 1 else f"{servers} servers answer with it"
     return _record(register, model, store, "deployed", told)
 
 
