@@ -8,7 +8,8 @@ from pipeline.settings import Settings
 
 def champion_of(model: str, settings: Settings) -> Variant | None:
     """The version that answers now; None before the first deployment."""
-    rollout = RolloutStore(settings.database_url).get(model)
+    with RolloutStore(settings.database_url) as store:
+        rollout = store.get(model)
     return rollout.active.variants[0] if rollout.active else None
 
 

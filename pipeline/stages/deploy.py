@@ -27,21 +27,21 @@ def deploy(register: RegisterRecord, model: ModelConfig, context: RunContext, se
     newer than the champion. Raises DeploymentFailed where a server does not take the version in time, or
     another deployment came first; the old version has answered all along.
     """
-    store = RolloutStore(settings.database_url)
-    champion = champion_of(model.name, settings)
-    if champion is not None and champion.digest == register.digest:
-        _name_champion(model, champion.version, settings)
-        return _record(register, model, store, "unchanged", f"version {champion.version} answers already")
-    reason = refusal(register, context, champion)
-    if reason is not None:
-        return _record(register, model, store, "refused", reason)
-    _roll_out(store, register, model, context, settings, champion)
-    _name_champion(model, register.version, settings)
-    servers = len(store.servers(model.name))
-    told = "no server is running; the next to start answers with it"
-    if servers:
-        told = "one server answers with it" if servers == 1 else f"{servers} servers answer with it"
-    return _record(register, model, store, "deployed", told)
+    with RolloutStore(settings.database_url) as store:
+        champion = champion_of(model.name, settings)
+        if champion is not None and champion.digest == register.digest:
+            _name_champion(model, champion.version, settings)
+            return _record(register, model, store, "unchanged", f"version {champion.version} answers already")
+        reason = refusal(register, context, champion)
+        if reason is not None:
+            return _record(register, model, store, "refused", reason)
+        _roll_out(store, register, model, context, settings, champion)
+        _name_champion(model, register.version, settings)
+        servers = len(store.servers(model.name))
+        told = "no server is running; the next to start answers with it"
+        if servers:
+            told = "one server answers with it" if servers == 1 else f"{servers} servers answer with it"
+        return _record(register, model, store, "deployed", told)
 
 
 def refusal(register: RegisterRecord, context: RunContext, champion: Variant | None) -> str | None:
