@@ -114,7 +114,7 @@ def summary(last: DeployRecord, records: dict[str, Record], seconds: dict[str, f
     """Every stage's record, the metrics by name, the verdict: one object."""
     evaluate = last.register.evaluate
     return {
-        "model": evaluate.train.prepare.validate.ingest.key and Path(last.register.package).parent.name,
+        "model": Path(last.register.package).parent.name,
         "stages": {name: _own_fields(record) for name, record in records.items()},
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "metrics": {name: interval.value for name, interval in evaluate.metrics.items()},

@@ -54,6 +54,8 @@ def refusal(register: RegisterRecord, context: RunContext, champion: Variant | N
             f"refused: the cut-off {context.cutoff.isoformat()} is not newer than the champion's {champion.cutoff} "
             f"(version {champion.version}); use a later --cutoff"
         )
+    if register.evaluate.champion != (champion.digest if champion else None):
+        return "champion moved: another version answers now than the one it was judged against; run the stages again"
     if verdict.decision != "PROMOTE":
         return f"{verdict.decision}: {'; '.join(verdict.reasons)}"
     return None

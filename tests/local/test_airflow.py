@@ -136,7 +136,7 @@ def test_a_scheduler_runs_thirty_backfilled_days_and_none_moves_traffic(world):
     while len(world.airflow.runs(dag_id)) < 30:
         assert time.monotonic() < waiting
         time.sleep(0.5)
-    runs = world.finish(dag_id, [run["dag_run_id"] for run in world.airflow.runs(dag_id)], seconds=420)
+    runs = world.finish(dag_id, [run["dag_run_id"] for run in world.airflow.runs(dag_id)], seconds=900)
     assert [run["state"] for run in runs] == ["success"] * 30
     folders = sorted(path.name for path in (world.settings.runs / "backfilled").iterdir())
     assert folders[0] == "20250803T000000Z"

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from pipeline.config import override
-from pipeline.package_files import read_golden
+from pipeline.core.package import rows_to_columns
+from pipeline.package_files import read_golden, read_package
 from pipeline.rollout import Plan, RolloutStore, Variant
 from pipeline.stages import STAGES, run_stage
 from tests.conftest import at, customers
@@ -180,16 +181,8 @@ def test_five_versions_deploy_under_load_without_a_failed_or_a_mixed_answer(writ
         override(model, {"gate.margin": 0.5, "training.parameters": {"C": c}})
         for c in (1.0, 0.01, 0.3, 0.003, 0.1, 0.03)
     ]
-    registered = [turn(v, settings, c, "register") for v, c in zip(variants, cutoffs, strict=True)]
-    run_stage("deploy", variants[0], at(model, cutoffs[0]), settings, registered[0])
-    rows, _ = read_golden(settings.home / registered[0].package)
-    from pipeline.core.package import rows_to_columns
-    from pipeline.package_files import read_package
-
-    truth = {}
-    for record in registered:
-        predictor = read_package(settings.home / record.package).predictor
-        truth[record.version] = predictor.predict(rows_to_columns(rows, predictor.signature)).confidences
+    deployed = [turn(variants[0], settings, cutoffs[0])]
+    rows, _ = read_golden(settings.home / deployed[0].register.package)
     answers: list[tuple[int, int, float]] = []
     failures: list[str] = []
     stop = threading.Event()
@@ -211,15 +204,18 @@ def test_five_versions_deploy_under_load_without_a_failed_or_a_mixed_answer(writ
         for caller in callers:
             caller.start()
         started = time.monotonic()
-        for variant, record, cutoff in zip(variants[1:], registered[1:], cutoffs[1:], strict=True):
-            deployed = run_stage("deploy", variant, at(model, cutoff), settings, record)
-            assert deployed.status == "deployed", deployed.reason
-            assert deployed.servers == 2
+        for variant, cutoff in zip(variants[1:], cutoffs[1:], strict=True):
+            deployed.append(turn(variant, settings, cutoff))
             stop.wait(0.5)
         seconds = time.monotonic() - started
         stop.set()
         for caller in callers:
             caller.join()
+    assert [(record.status, record.servers) for record in deployed[1:]] == [("deployed", 2)] * 5
+    truth = {}
+    for record in deployed:
+        predictor = read_package(settings.home / record.register.package).predictor
+        truth[record.champion] = predictor.predict(rows_to_columns(rows, predictor.signature)).confidences
     assert failures == []
     assert {version for _, version, _ in answers} == set(truth)
     assert all(abs(confidence - truth[version][i]) < 1e-9 for i, version, confidence in answers)

@@ -97,6 +97,16 @@ def test_an_older_cutoff_never_displaces_a_newer_champion(write_model, settings)
     assert "is not newer than the champion's" in late.reason
 
 
+def test_a_candidate_judged_against_a_champion_that_is_gone_is_refused(write_model, settings):
+    model = override(write_model(customers()), {"gate.margin": 0.5})
+    turn(model, settings, "2025-08-01")
+    late = turn(override(model, {"training.parameters": {"C": 0.5}}), settings, "2025-10-01", until="register")
+    assert turn(override(model, {"training.parameters": {"C": 0.3}}), settings, "2025-09-01").status == "deployed"
+    refused = deploy(late, model, at(model, "2025-10-01"), settings)
+    assert refused.status == "refused"
+    assert refused.reason.startswith("champion moved")
+
+
 def test_a_newer_model_is_judged_against_the_champion_on_the_same_rows(write_model, settings):
     model = write_model(customers())
     first = turn(model, settings, "2025-08-01")
