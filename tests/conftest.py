@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ import pytest
 from pipeline.config import ModelConfig, parse_model
 from pipeline.context import RunContext
 from pipeline.settings import Settings, load_settings
+from pipeline.stages import STAGES, run_stage
 
 
 @pytest.fixture
@@ -56,6 +58,16 @@ def customers(rows: int = 1200, seed: int = 3, days: int = 300) -> pd.DataFrame:
             "churned": (rng.random(rows) < 1 / (1 + np.exp(-logit))).astype(int),
         }
     )
+
+
+def turn(
+    model: ModelConfig, settings: Settings, cutoff: str = "2026-01-01", kind: str = "manual", until: str = "deploy"
+) -> Any:
+    """The stages up to one of them; returns the last record."""
+    record = None
+    for stage in STAGES[: STAGES.index(until) + 1]:
+        record = run_stage(stage, model, at(model, cutoff, kind), settings, record)
+    return record
 
 
 MODEL = """

@@ -18,8 +18,7 @@ from pipeline.core.doubts import find_doubts
 from pipeline.core.profile import guess_task, read_column
 from pipeline.errors import BadConfiguration, SourceUnreadable
 from pipeline.new import new
-from pipeline.stages import STAGES, run_stage
-from tests.conftest import at, customers
+from tests.conftest import customers, turn
 
 WANTED = {
     "task": None, "entity": [], "event_time": None, "arrival": None, "known_after_days": 0, "ordered_rows": False,
@@ -32,13 +31,6 @@ def written(settings, data, target, name="made", **wanted):
         argparse.Namespace(**{**WANTED, "name": name, "data": str(data), "target": target, **wanted}), settings
     )
     return load_model(name, settings.models_dir), {doubt.column: doubt for doubt in result.doubts}
-
-
-def turn(model, settings, cutoff="2026-01-01"):
-    record = None
-    for stage in STAGES:
-        record = run_stage(stage, model, at(model, cutoff), settings, record)
-    return record
 
 
 def test_telco_runs_from_new_without_a_hand_edit_and_blanks_of_both_kinds_give_the_same(real_data, settings):

@@ -21,8 +21,8 @@ from pipeline.config import override
 from pipeline.core.package import rows_to_columns
 from pipeline.package_files import read_golden, read_package
 from pipeline.rollout import Plan, RolloutStore, Variant
-from pipeline.stages import STAGES, run_stage
-from tests.conftest import at, customers
+from pipeline.stages import run_stage
+from tests.conftest import at, customers, turn
 
 
 @contextmanager
@@ -60,16 +60,9 @@ def wait_until(what, seconds: float = 20) -> None:
         time.sleep(0.05)
 
 
-def turn(model, settings, cutoff="2025-10-01", until="deploy"):
-    record = None
-    for stage in STAGES[: STAGES.index(until) + 1]:
-        record = run_stage(stage, model, at(model, cutoff), settings, record)
-    return record
-
-
 @pytest.fixture
 def deployed(write_model, settings):
-    return turn(write_model(customers()), settings)
+    return turn(write_model(customers()), settings, "2025-10-01")
 
 
 def row_of(record, settings):
@@ -139,7 +132,7 @@ def test_a_label_that_comes_twice_counts_once(deployed, settings):
 
 def test_a_server_without_a_model_is_healthy_but_not_ready_and_answers_once_one_is_deployed(write_model, settings):
     model = write_model(customers())
-    registered = turn(model, settings, until="register")
+    registered = turn(model, settings, "2025-10-01", until="register")
     with serving(settings) as address:
         assert httpx.get(f"{address}/health").json() == {"status": "healthy"}
         assert httpx.get(f"{address}/ready").status_code == 503
