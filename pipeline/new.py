@@ -1,214 +1,267 @@
-"""`python -m pipeline new`: a model file from a data file, with what was inferred and what is doubtful."""
+"""`python -m pipeline new`: a model file from a table, with what was inferred and what is doubtful."""
 
 from __future__ import annotations
 
 import argparse
+import codecs
+import csv
+import difflib
 import json
 import os
-from collections import Counter
-from collections.abc import Mapping
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.errors import BadConfiguration, SourceUnreadable
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from pipeline.config import Source
     from pipeline.core.doubts import Doubt
+    from pipeline.core.guesses import Asked
     from pipeline.core.profile import Column
+    from pipeline.core.proposal import Proposal
 
 ROWS_READ = 200_000
-MAX_CATEGORIES = 1000
-SMALL_TABLE = 2_000
-"""Below this many rows a linear model is the safer start; above it boosting finds more."""
+"""Rows that are looked at: enough to tell every kind, few enough to answer in seconds."""
+HEAD_BYTES = 8 << 20
+SEPARATORS = ",;\t|"
+SEED = 0
+"""Draws the rows on which leaks are measured: the same table gives the same file."""
 
 
 @dataclass(frozen=True)
-class NewModel:
+class Seen:
+    """What was read of a table."""
+
+    source: dict[str, str]
+    """The keys of the section `source`."""
+    columns: list[Column]
+    rows: int
+    is_whole: bool
+    doubts: list[Doubt]
+
+
+@dataclass(frozen=True)
+class NewResult:
     """The file that was written, and what to know about it."""
 
+    model: str
     path: str
-    inferred: tuple[str, ...]
-    doubts: tuple[Doubt, ...]
+    source: dict[str, str]
+    rows_read: int
+    is_whole: bool
+    """Whether the table has no more rows than were read."""
+    facts: tuple[str, ...]
+    """What was inferred, a line each."""
+    inferred: Proposal
+
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        """What is odd, the columns that were left out for it first."""
+        return self.inferred.doubts
 
     def to_json(self) -> str:
         """For programs."""
-        return json.dumps(asdict(self), sort_keys=True)
+        content = asdict(self)
+        content["doubts"] = content["inferred"].pop("doubts")
+        return json.dumps(content | {"excluded": self.inferred.excluded}, sort_keys=True)
 
     def to_text(self) -> str:
         """For people."""
-        lines = [f"wrote {self.path}", "", "inferred:", *(f"  {fact}" for fact in self.inferred)]
-        if self.doubts:
-            lines += ["", "doubtful:"]
-            lines += [f"  {d.column}{' (left out)' if d.excluded else ''}: {d.reason}" for d in self.doubts]
-        name = Path(self.path).stem
-        return "\n".join([*lines, "", f"next: read it, then python -m pipeline run --model {name}"])
+        more = "" if self.is_whole else "; the table has more, which were not looked at"
+        lines = [f"wrote {self.path}", "", f"inferred from {self.rows_read:,} rows{more}:"]
+        lines += [f"  {fact}" for fact in self.facts]
+        for heading, wanted in (("left out:", True), ("doubtful:", False)):
+            found = [doubt for doubt in self.doubts if doubt.excluded is wanted]
+            if found:
+                lines += ["", heading, *(f"  {doubt.column}: {doubt.reason}" for doubt in found)]
+        return "\n".join([*lines, "", f"next: read it, then python -m pipeline run --model {self.model}"])
 
 
-def new(parsed: argparse.Namespace, settings: Settings) -> NewModel:
-    """Look at the table and write models/NAME.yaml.
+def new(arguments: argparse.Namespace, settings: Settings) -> NewResult:
+    """Look at the table and write models/NAME.yaml, whole or not at all.
 
-    Raises BadConfiguration (a name that cannot be, a file that is there), SourceUnreadable (the table).
+    Raises BadConfiguration (a name or flag that cannot be, a file that is there), SourceUnreadable,
+    BadData, NotEnoughData (the table, its target).
     """
-    from pipeline.config import parse_model
-    from pipeline.core.doubts import find_doubts
-    from pipeline.core.profile import guess_entity, guess_task
+    import numpy as np
 
-    path = settings.models_dir / f"{parsed.name}.yaml"
-    if path.exists() and not parsed.force:
-        raise BadConfiguration(f"{path} is there already; --force writes over it")
-    source, columns = _read(parsed)
-    by_name = {column.name: column for column in columns}
-    _require([parsed.target, *parsed.entity, *filter(None, (parsed.event_time, parsed.arrival))], by_name)
-    target = by_name[parsed.target]
-    task = parsed.task or guess_task(target)
-    entity = parsed.entity or [name for name in [guess_entity(columns, parsed.target)] if name]
-    reserved = {parsed.target, *entity, parsed.event_time, parsed.arrival}
-    if not entity and not parsed.event_time and not parsed.ordered_rows:
-        raise BadConfiguration(
-            f"no column of {parsed.data} names its rows; "
-            "give --entity, --event-time, or --ordered-rows where the order is time"
-        )
-    doubts = find_doubts([c for c in columns if c.name not in reserved], target, task, MAX_CATEGORIES)
-    doubts += _about_rows(columns, entity)
-    out = [doubt.column for doubt in doubts if doubt.excluded]
-    features = {c.name: c.type for c in columns if c.name not in reserved and c.name not in out}
-    if not features:
-        raise SourceUnreadable(
-            f"{parsed.data}: no column is left as a feature; every one was doubtful: {', '.join(out)}"
-        )
-    content, inferred = _content(parsed, source, task, target, entity, features, out, len(target.values))
-    text = _yaml(content, doubts)
-    parse_model(text, parsed.name, str(path))
+    from pipeline.config import parse_model
+    from pipeline.core.model_text import model_text
+    from pipeline.core.proposal import describe, propose
+
+    path = settings.models_dir / f"{arguments.name}.yaml"
+    _check(arguments, path)
+    seen = _read(arguments)
+    by_name = {column.name: column for column in seen.columns}
+    asked = _asked(arguments)
+    named = (("--target", asked.target), *(("--entity", name) for name in asked.entity),
+             ("--event-time", asked.event), ("--arrival", asked.arrival))  # fmt: skip
+    _require([(flag, name) for flag, name in named if name], list(by_name), arguments.data)
+    proposal = propose(seen.columns, asked, np.random.default_rng(SEED), seen.doubts)
+    about = f"{Path(arguments.data).name} ({seen.rows:,} rows read)"
+    text = model_text(proposal, asked.target, seen.source, asked.known_after_days, about)
+    parse_model(text, arguments.name, str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
-    return NewModel(str(path), tuple(inferred), tuple(doubts))
+    facts = tuple(f"source.{key}: {value!r}" for key, value in seen.source.items() if key != "path")
+    facts += describe(proposal, asked, by_name)
+    return NewResult(arguments.name, str(path), seen.source, seen.rows, seen.is_whole, facts, proposal)
 
 
-def _read(parsed: argparse.Namespace) -> tuple[Source, list[Column]]:
-    """The source as the model file will name it, and its first rows, column by column."""
+def _check(arguments: argparse.Namespace, path: Path) -> None:
+    """What can be refused before the table is read."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", arguments.name):
+        near = re.sub(r"[^a-z0-9]+", "_", arguments.name.lower()).strip("_0123456789")[:64]
+        raise BadConfiguration(
+            f"{arguments.name!r} cannot name a model: small letters, digits and _ can, a letter first"
+            + (f"; {near!r} would do" if near else "")
+        )
+    if path.exists() and not arguments.force:
+        raise BadConfiguration(f"{path} is there already; choose another name, or write over it with --force")
+    if arguments.ordered_rows and arguments.event_time:
+        raise BadConfiguration("--ordered-rows is for tables without instants; leave it or --event-time out")
+    if arguments.arrival and not arguments.event_time:
+        raise BadConfiguration("--arrival needs --event-time, the column that says when a row happened")
+    if arguments.known_after_days < 0:
+        raise BadConfiguration(f"--known-after-days {arguments.known_after_days:g} is negative; labels come later")
+
+
+def _asked(arguments: argparse.Namespace) -> Asked:
+    from pipeline.core.guesses import Asked
+
+    return Asked(arguments.target, getattr(arguments, "task", None), tuple(arguments.entity), arguments.event_time,
+                 arguments.arrival, arguments.known_after_days, arguments.ordered_rows)  # fmt: skip
+
+
+def _require(named: Sequence[tuple[str, str]], known: list[str], where: str) -> None:
+    for flag, name in named:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            near = near or [column for column in known if column.lower() == name.lower()]
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known[:20])}"
+            raise BadConfiguration(f"{flag} {name}: {where} has no such column; {hint}")
+    names = [name for _, name in named]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadConfiguration(f"the column {name!r} is named by two flags; a column has one role")
+
+
+def _read(arguments: argparse.Namespace) -> Seen:
+    """The first rows of the table, column by column, and how the model file names the table."""
     import pyarrow as pa
 
     from pipeline.adapters.sources import open_table
     from pipeline.config import Source
+    from pipeline.core.doubts import ROWS, Doubt
     from pipeline.core.profile import read_column
 
-    source = Source(path=parsed.data, separator=parsed.separator or ",", encoding=parsed.encoding)
-    try:
-        table = open_table(source)
-    except SourceUnreadable as error:
-        found = str(error).rpartition("set source.separator to ")[2].strip("'")
-        if parsed.separator or len(found) != 1:
-            raise
-        source = source.model_copy(update={"separator": found})
-        table = open_table(source)
+    form = _form(arguments)
+    doubts = []
+    if "encoding" in form and arguments.encoding == "utf-8":
+        text = f"the file is not UTF-8 and was read as {form['encoding']}; look at its accents, or give --encoding"
+        doubts.append(Doubt(ROWS, "encoding", text))
     batches, rows = [], 0
-    for batch in table.batches():
-        batches.append(batch)
-        rows += batch.num_rows
-        if rows >= ROWS_READ:
-            break
+    try:
+        table = open_table(Source.model_validate({"path": arguments.data, **form}))
+        for batch in table.batches():
+            batches.append(batch)
+            rows += batch.num_rows
+            if rows > ROWS_READ:
+                break
+    except SourceUnreadable as error:
+        hint = "; here with --separator or --encoding" if "set source." in str(error) else ""
+        raise SourceUnreadable(f"{error}{hint}") from error
     if rows == 0:
-        raise SourceUnreadable(f"{parsed.data} has a header but no rows; check the source or its export")
-    whole = pa.Table.from_batches(batches, schema=table.schema)
-    return source, [read_column(name, whole.column(name).to_pandas()) for name in whole.column_names]
+        raise SourceUnreadable(f"{arguments.data} has a header but no rows; check the source or its export")
+    for place, name in enumerate(table.schema.names, start=1):
+        if not name:
+            raise SourceUnreadable(
+                f"column {place} of {arguments.data} has no name; name it in the source (pandas writes it "
+                "for the index: to_csv(..., index=False) leaves it out)"
+            )
+    if table.malformed_count:
+        text = f"{table.malformed_count:,} lines do not split into the columns; they are rejected"
+        doubts.append(Doubt(ROWS, "malformed", text))
+    whole = pa.Table.from_batches(batches, schema=table.schema).slice(0, ROWS_READ)
+    columns = [read_column(name, whole.column(name)) for name in whole.column_names]
+    return Seen({"path": arguments.data, **form}, columns, whole.num_rows, rows <= ROWS_READ, doubts)
 
 
-def _require(names: list[str], columns: dict[str, Column]) -> None:
-    import difflib
-
-    for name in names:
-        if name not in columns:
-            near = difflib.get_close_matches(name, columns, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(list(columns)[:20])}"
-            raise BadConfiguration(f"the table has no column {name!r}; {hint}")
-
-
-def _about_rows(columns: list[Column], entity: list[str]) -> list[Doubt]:
-    """Rows that are alike in everything but their name."""
-    import pandas as pd
-
-    from pipeline.core.doubts import Doubt
-
-    frame = pd.DataFrame({c.name: c.values for c in columns if c.name not in entity})
-    twice = int(frame.duplicated().sum())
-    if not twice:
-        return []
-    return [
-        Doubt(
-            "(rows)",
-            "duplicates",
-            f"{twice} rows equal another one in everything but {', '.join(entity) or 'nothing'}",
-            False,
-        )
-    ]
+def _form(arguments: argparse.Namespace) -> dict[str, str]:
+    """Format, separator and encoding of the table, where the model file has to name them."""
+    name, head = _head(arguments.data)
+    if head.startswith(b"PAR1") or name.endswith((".parquet", ".pq")):
+        return {} if name.endswith((".parquet", ".pq")) else {"format": "parquet"}
+    form = {} if name.endswith((".csv", ".csv.gz", ".tsv", ".txt")) else {"format": "csv"}
+    encoding = arguments.encoding if arguments.encoding != "utf-8" else guess_encoding(head)
+    if b"\0" in head and not encoding.lower().startswith("utf"):
+        raise SourceUnreadable(f"{name} is neither text nor Parquet; export it as CSV or Parquet")
+    try:
+        separator = arguments.separator or guess_separator(head.decode(encoding, errors="replace"))
+    except LookupError:
+        raise BadConfiguration(f"--encoding {encoding} is unknown to Python; utf-8 and latin-1 are usual") from None
+    if separator != ",":
+        form["separator"] = separator
+    if encoding != "utf-8":
+        form["encoding"] = encoding
+    return form
 
 
-def _content(
-    parsed: argparse.Namespace, source: Source, task: str, target: Column, entity: list[str],
-    features: Mapping[str, str], out: list[str], rows: int,
-) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
-    from pipeline.core.profile import classes_of, guess_positive
+def _head(data: str) -> tuple[str, bytes]:
+    """Name and first bytes of the table's first file; empty where it cannot be opened, which is told later."""
+    from fsspec.core import url_to_fs
 
-    inferred = [f"task: {task} ({target.distinct} different values of {parsed.target})"]
-    goal: dict[str, Any] = {"column": parsed.target}
-    if task == "binary":
-        positive, why = guess_positive(classes_of(target))
-        goal["positive"] = positive
-        share = (target.values.map(str).str.removesuffix(".0") == positive).sum() / max(1, target.filled)
-        inferred.append(f"target.positive: {positive!r}, since {why} ({share:.1%} of the rows)")
-    if parsed.known_after_days:
-        goal["known_after_days"] = parsed.known_after_days
-    content: dict[str, Any] = {"task": task, "source": {"path": parsed.data}}
-    if source.separator != ",":
-        content["source"]["separator"] = source.separator
-        inferred.append(f"source.separator: {source.separator!r}")
-    if parsed.encoding != "utf-8":
-        content["source"]["encoding"] = parsed.encoding
-    if entity:
-        content["entity"] = entity[0] if len(entity) == 1 else entity
-        inferred.append(f"entity: {', '.join(entity)}")
-    if parsed.event_time:
-        content["time"] = {"event": parsed.event_time} | ({"arrival": parsed.arrival} if parsed.arrival else {})
-    elif parsed.ordered_rows:
-        content["time"] = {"order": "rows"}
-    else:
-        inferred.append("no time: rows are split by a stable hash of the entity")
-    estimator, parameters, why = _estimator(task, rows)
-    inferred.append(f"estimator: {estimator.rsplit('.', 1)[-1]}, {why}")
-    kinds = Counter(features.values())
-    inferred.append(f"features: {kinds['number']} numbers, {kinds['category']} categories, {len(out)} columns left out")
-    content |= {
-        "target": goal,
-        "features": {"columns": features} | ({"exclude": out} if out else {}),
-        "training": {"estimator": estimator, "parameters": parameters},
-    }
-    return content, inferred
+    try:
+        filesystem, path = url_to_fs(data)
+        if filesystem.isdir(path):
+            files = sorted(
+                f for f in filesystem.find(path) if f.endswith((".csv", ".csv.gz", ".tsv", ".txt", ".parquet", ".pq"))
+            )
+        else:
+            files = sorted(filesystem.glob(path)) if any(c in path for c in "*?[") else [path]
+        with filesystem.open(files[0], "rb", compression="infer") as file:
+            return files[0], file.read(HEAD_BYTES)
+    except (ImportError, IndexError, ValueError, OSError):
+        return f"{data}.csv", b""
 
 
-def _estimator(task: str, rows: int) -> tuple[str, dict[str, Any], str]:
-    kind = "Regressor" if task == "regression" else "Classifier"
-    if rows < SMALL_TABLE:
-        path = "sklearn.linear_model.Ridge" if task == "regression" else "sklearn.linear_model.LogisticRegression"
-        return path, {} if task == "regression" else {"max_iter": 1000}, f"safe for {rows} rows"
-    parameters = {
-        "learning_rate": 0.05,
-        "max_iter": 150,
-        "max_leaf_nodes": 8,
-        "l2_regularization": 1.0,
-        "early_stopping": False,
-    }
-    return f"sklearn.ensemble.HistGradientBoosting{kind}", parameters, f"strong for {rows} rows"
+def guess_encoding(head: bytes) -> str:
+    """UTF-8 where the bytes are that, else what spreadsheets write.
+
+    >>> guess_encoding("café".encode()), guess_encoding("café".encode("cp1252"))
+    ('utf-8', 'cp1252')
+    """
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    for encoding in ("utf-8", "cp1252"):
+        try:
+            codecs.getincrementaldecoder(encoding)().decode(head, final=len(head) < HEAD_BYTES)
+        except UnicodeDecodeError:
+            continue
+        return encoding
+    return "latin-1"
 
 
-def _yaml(content: dict[str, Any], doubts: list[Doubt]) -> str:
-    import yaml
+def guess_separator(head: str) -> str:
+    r"""The one that splits the first lines into the same number of fields, and into most.
 
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
-    notes = [f"# {d.column}{' (left out)' if d.excluded else ''}: {d.reason}".replace("\n", " ") for d in doubts]
-    head = "# Written by `python -m pipeline new`; docs/model-files.md lists every key.\n"
-    return head + "".join(f"{note}\n" for note in notes) + text
+    >>> guess_separator('a;b;c\n1,5;2;"x;y"\n')
+    ';'
+    """
+    lines = head.splitlines()[:50]
+    lines = lines[:-1] if len(lines) == 50 else lines
+
+    def fields(separator: str) -> tuple[float, int]:
+        try:
+            widths = [len(row) for row in csv.reader(lines, delimiter=separator) if row]
+        except csv.Error:
+            return 0.0, 0
+        first = widths[0] if widths else 0
+        return (sum(w == first for w in widths) / len(widths), first) if first > 1 else (0.0, first)
+
+    return max(SEPARATORS, key=fields)
