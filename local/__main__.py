@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from local.rest import Airflow
 
 DEMO_DATA = "data/demo"
 
@@ -32,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     from pipeline.errors import EvergreenError
 
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         return int(parsed.command(parsed))
     except EvergreenError as error:
@@ -40,6 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; everything that was started is stopped", file=sys.stderr)
         return 130
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """A closed terminal and a `kill` are Ctrl-C too, also in the background: nothing may stay behind."""
+    raise KeyboardInterrupt
 
 
 def _say(text: str) -> None:
@@ -52,7 +65,7 @@ def _run(parsed: argparse.Namespace) -> int:
     from local.predict import ask_once
     from local.rest import Airflow
     from local.show import follow, overhead, records, table, verdict
-    from local.world import borrowed
+    from local.world import borrowed, ensure_alive, running
     from pipeline.config import load_model
     from pipeline.context import parse_instant
     from pipeline.records import DeployRecord
@@ -63,13 +76,14 @@ def _run(parsed: argparse.Namespace) -> int:
     _demo_data(model.source.path)
     console = Console(width=None if sys.stdout.isatty() else 120, soft_wrap=not sys.stdout.isatty())
     before = _keys_left(settings.runs / model.name)
+    fresh = not running(settings)
     with borrowed(settings, _say) as addresses:
         airflow = Airflow(addresses.airflow)
         dag_id = f"training_{model.name}"
-        _wait_for_dag(airflow, dag_id)
+        _make_ready(airflow, dag_id, fresh=fresh)
         run_id = airflow.trigger(dag_id, {"cutoff": parse_instant(parsed.cutoff).isoformat()} if parsed.cutoff else {})
         _say(f"triggered {dag_id}: {addresses.airflow}/dags/{dag_id}/runs/{run_id}")
-        tasks = follow(airflow, dag_id, run_id, console)
+        tasks = follow(airflow, dag_id, run_id, console, lambda: ensure_alive(settings))
         found = records(airflow, dag_id, run_id)
         last = found["deploy"]
         assert isinstance(last, DeployRecord)
@@ -85,18 +99,29 @@ def _run(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _wait_for_dag(airflow: object, dag_id: str, patience_seconds: float = 90) -> None:
-    from local.rest import Airflow
+def _make_ready(airflow: Airflow, dag_id: str, *, fresh: bool, patience_seconds: float = 90) -> None:
+    """Wait until Airflow has read the DAG; let its runs begin, and none stand before ours.
+
+    `fresh`: this Airflow was started just now, so a run that counts as active was interrupted with an earlier
+    one, and would be waited for. Backfills go on where they were: nobody waits for them.
+    """
+    from local.rest import ACTIVE
     from pipeline.errors import OutsideFailure
 
-    assert isinstance(airflow, Airflow)
     end = time.monotonic() + patience_seconds
-    while airflow.dag(dag_id) is None:
+    while (dag := airflow.dag(dag_id)) is None:
         if time.monotonic() > end:
             raise OutsideFailure(
                 f"Airflow has not read {dag_id} within {patience_seconds:g} s; see the dag-processor's log"
             )
         time.sleep(0.5)
+    if dag["is_paused"]:
+        _say(f"{dag_id} was paused; it is not any more")
+        airflow.unpause(dag_id)
+    for run in airflow.runs(dag_id, state=ACTIVE) if fresh else ():
+        if run["run_type"] != "backfill":
+            _say(f"{run['dag_run_id']} was interrupted; it counts as failed")
+            airflow.fail(dag_id, run["dag_run_id"])
 
 
 def _demo_data(path: str | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -25,8 +25,12 @@ class RunFailed(EvergreenError):
     """A task of the run failed; its log was shown."""
 
 
-def follow(airflow: Airflow, dag_id: str, run_id: str, console: Console) -> dict[str, dict[str, Any]]:
+def follow(
+    airflow: Airflow, dag_id: str, run_id: str, console: Console, check: Callable[[], None]
+) -> dict[str, dict[str, Any]]:
     """Show each task as it starts and ends; the task instances once the run has ended.
+
+    `check` is called all along, and raises where there is nothing to wait for any more.
 
     Raises RunFailed after showing the end of the log of the task that failed.
     """
@@ -44,6 +48,7 @@ def follow(airflow: Airflow, dag_id: str, run_id: str, console: Console) -> dict
             break
         if time.monotonic() > end:
             raise RunFailed(f"{run_id} has not ended within {RUN_SECONDS:g} s; look at {airflow.address}/dags/{dag_id}")
+        check()
         time.sleep(POLL_SECONDS)
     failed = next((name for name in STAGES if (tasks.get(name) or {}).get("state") == "failed"), None)
     if failed:
@@ -84,7 +89,8 @@ def verdict(record: DeployRecord, console: Console) -> None:
     console.print(f"[bold]verdict: {judged.verdict.decision}[/bold]")
     for reason in judged.verdict.reasons:
         console.print(f"  {reason}", markup=False, highlight=False)
-    console.print(f"version {record.register.version}: {record.status}, {record.reason}", markup=False, highlight=False)
+    became = f"{record.status}: {record.reason.removeprefix('refused: ')}"
+    console.print(f"version {record.register.version} {became}", markup=False, highlight=False)
 
 
 def seconds(task: Mapping[str, Any]) -> float:

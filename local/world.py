@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ from local import airflow
 from local.airflow import REPOSITORY
 from local.processes import Process, free_port, known, log_tail, owner_alive, start, stop
 from local.rest import Airflow
-from pipeline.errors import OutsideFailure
+from pipeline.errors import BadConfiguration, OutsideFailure
 from pipeline.settings import Settings
 
 AIRFLOW, MLFLOW, SERVING = "airflow-api", "mlflow", "serving"
@@ -52,10 +54,27 @@ def running(settings: Settings) -> dict[str, Process]:
 def up(settings: Settings, say: Say, *, owner: int | None, scheduled: bool) -> Addresses:
     """Start what is not running yet, and wait until all of it answers.
 
-    `owner`: the process that will stop it; None: it stays until `down`. Raises OutsideFailure with the end of
-    the log of a process that does not come up.
+    `owner`: the process that will stop it; None: it stays until `down`. Interrupted, it stops what it started.
+    Raises OutsideFailure with the end of the log of a process that does not come up, and BadConfiguration while
+    another command is at work here.
     """
     alive = running(settings)
+    others = {p.owner for p in alive.values()} - {None, owner}
+    if others:
+        raise BadConfiguration(
+            f"another `python -m local run` is at work (pid {others.pop()}); wait until it has ended"
+        )
+    before = set(alive)
+    try:
+        return _complete(alive, settings, say, owner=owner, scheduled=scheduled)
+    except BaseException:
+        _stop_all_but(before, settings, say)
+        raise
+
+
+def _complete(
+    alive: dict[str, Process], settings: Settings, say: Say, *, owner: int | None, scheduled: bool
+) -> Addresses:
     ports: dict[str, int] = {}
     for name, preferred in PREFERRED.items():
         port = alive[name].port if name in alive else None
@@ -63,7 +82,7 @@ def up(settings: Settings, say: Say, *, owner: int | None, scheduled: bool) -> A
     environ = airflow.environment(settings, airflow_port=ports[AIRFLOW], mlflow_port=ports[MLFLOW], scheduled=scheduled)
     logs = settings.home / "logs"
     commands = airflow.commands(ports[AIRFLOW])
-    if not set(commands) <= set(alive):
+    if not airflow.is_migrated(settings):
         say("preparing Airflow's database")
         airflow.migrate(settings, environ, logs / "airflow-migrate.log")
     commands[SERVING] = [sys.executable, "-m", "serving", "--port", str(ports[SERVING])]
@@ -77,8 +96,15 @@ def up(settings: Settings, say: Say, *, owner: int | None, scheduled: bool) -> A
                 log=logs / f"{name}.log", port=ports.get(name), owner=owner,
             )  # fmt: skip
     addresses = Addresses(*(f"http://127.0.0.1:{ports[name]}" for name in (AIRFLOW, MLFLOW, SERVING)))
-    _wait(alive, addresses, say, mlflow=MLFLOW in commands)
+    _wait(settings, alive, addresses, say, mlflow=MLFLOW in commands)
     return addresses
+
+
+def ensure_alive(settings: Settings) -> None:
+    """Raise OutsideFailure with the end of its log where a process of this world has died."""
+    for process in known(processes_folder(settings)):
+        if not process.alive:
+            raise OutsideFailure(f"{process.name} has died; {process.log} ends with:\n{log_tail(process)}")
 
 
 def down(settings: Settings) -> list[str]:
@@ -96,10 +122,27 @@ def borrowed(settings: Settings, say: Say) -> Iterator[Addresses]:
     try:
         yield up(settings, say, owner=os.getpid(), scheduled=False)
     finally:
-        mine = [p for p in known(processes_folder(settings)) if p.name not in before]
-        if mine:
-            say("stopping what was started")
-            stop(mine, processes_folder(settings))
+        _stop_all_but(before, settings, say)
+
+
+def _stop_all_but(names: set[str], settings: Settings, say: Say) -> None:
+    """Stop what was started, deaf to a second Ctrl-C: half a stop would leave processes behind."""
+    folder = processes_folder(settings)
+    mine = [process for process in known(folder) if process.name not in names]
+    if not mine:
+        return
+    say("stopping what was started")
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if _main_thread() else ()
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        stop(mine, folder)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _mlflow(settings: Settings, port: int) -> list[str]:
@@ -113,7 +156,7 @@ def _mlflow(settings: Settings, port: int) -> list[str]:
     ]  # fmt: skip
 
 
-def _wait(alive: dict[str, Process], addresses: Addresses, say: Say, *, mlflow: bool) -> None:
+def _wait(settings: Settings, alive: dict[str, Process], addresses: Addresses, say: Say, *, mlflow: bool) -> None:
     rest = Airflow(addresses.airflow)
     questions: dict[str, Callable[[], bool]] = {
         SERVING: lambda: _ok(f"{addresses.serving}/health"),
@@ -125,11 +168,7 @@ def _wait(alive: dict[str, Process], addresses: Addresses, say: Say, *, mlflow: 
     end = time.monotonic() + START_SECONDS
     for name, question in questions.items():
         while not question():
-            for process in alive.values():
-                if not process.alive:
-                    raise OutsideFailure(
-                        f"{process.name} ended while starting; {process.log} ends with:\n{log_tail(process)}"
-                    )
+            ensure_alive(settings)
             if time.monotonic() > end:
                 raise OutsideFailure(f"{name} did not answer within {START_SECONDS:g} s; see {alive[name].log}")
             time.sleep(0.2)
@@ -137,7 +176,9 @@ def _wait(alive: dict[str, Process], addresses: Addresses, say: Say, *, mlflow: 
 
 
 def _ok(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=5).status_code == 200
-    except requests.RequestException:
-        return False
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy stands between us and this machine
+        try:
+            return session.get(url, timeout=5).status_code == 200
+        except requests.RequestException:
+            return False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -115,5 +117,13 @@ def _new(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _leave(status: int) -> None:
+    """End the process without taking a million objects of the libraries apart first, which costs 1.7 s a command."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())

@@ -3,9 +3,9 @@
 1. Backfills on SQLite. Creating one opens a savepoint; SQLite then begins a transaction that reads first and
    cannot be turned into a writing one after any other process has written: "database is locked", at once,
    whatever the timeout (Airflow 3.3.2, apache/airflow#66726). Beginning it as a writing one makes it wait its turn.
-2. Imports. Each task is a fork of the scheduler's worker and would spend about ten seconds on importing the same
-   libraries. Imported once before the fork they cost the tasks nothing, and their memory is shared. Our own code
-   is not among them, so that a change to a stage counts from the next task on.
+2. Imports. Each task is a fork, of the scheduler (LocalExecutor) or of a Celery worker, and would spend about ten
+   seconds on importing the same libraries. Imported once before the fork they cost the tasks nothing, and their
+   memory is shared. Our own code is not among them, so that a change to a stage counts from the next task on.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ import os
 import sys
 from typing import Any
 
+from airflow.configuration import conf
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
+
+__all__: list[str] = []
+"""Nothing here is to replace a name of Airflow's own settings, as every public name of this module otherwise would."""
 
 log = logging.getLogger("evergreen.airflow")
 
@@ -52,5 +56,12 @@ def import_before_fork() -> None:
             log.warning("not imported before the tasks are forked: %s", error)
 
 
-if "scheduler" in sys.argv and os.environ.get("EVERGREEN_IMPORT_BEFORE_FORK", "1") == "1":
+def forks_tasks() -> bool:
+    """Whether tasks will be forks of this very process."""
+    if "scheduler" in sys.argv:
+        return "LocalExecutor" in conf.get("core", "executor")
+    return "celery" in sys.argv and "worker" in sys.argv
+
+
+if os.environ.get("EVERGREEN_IMPORT_BEFORE_FORK", "1") == "1" and forks_tasks():
     import_before_fork()
