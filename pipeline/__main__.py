@@ -17,6 +17,16 @@ STAGE_HELP = {
     "register": "write the model package and register a version",
     "deploy": "roll the version out to the servers, or keep the old one",
 }
+PEOPLE_HELP = {
+    "status": "who answers for each model, and what was decided last",
+    "history": "who was champion when, and why",
+    "promote": "put a version on trial, or make it champion",
+    "rollback": "let an earlier champion answer again",
+    "approve": "answer for a person, where promotion waits for one",
+    "verify-ledger": "check every line of the ledger",
+    "why": "trace a prediction back to model, run, data, code and decision",
+    "reproduce": "make a version again from what was recorded, and compare",
+}
 EXIT_CODES = "exit status: 0 done, 1 failed, 2 bad usage, 3 refused by the gate"
 
 
@@ -51,6 +61,10 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--record", metavar="FILE", help="also write the stage's record to this file")
         if stage == "validate":
             one.add_argument("--repin", action="store_true", help="forget the pinned schema and pin the one found now")
+    for name, text in PEOPLE_HELP.items():
+        one = _command(commands, name, text, _people)
+        one.set_defaults(name=name)
+        _people_arguments(one, name)
     new = _command(commands, "new", "write a model file from a data file, and say what is doubtful in it", _new)
     _new_arguments(new)
     return parser
@@ -77,6 +91,32 @@ def _about_a_run(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
         help="change a key of the model file for this run, such as training.seed=9",
     )  # fmt: skip
+
+
+def _people_arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    if name == "why":
+        parser.add_argument("prediction_id", metavar="PREDICTION_ID", help="as it stands in the service's answer")
+    if name in ("promote", "approve", "reproduce"):
+        parser.add_argument("version", metavar="VERSION", help="a number, latest, champion or challenger")
+    if name in ("history", "promote", "rollback", "approve", "reproduce", "status"):
+        parser.add_argument(
+            "--model", required=name != "status", metavar="NAME", help="the model file models/NAME.yaml"
+        )
+    if name in ("promote", "rollback", "approve"):
+        parser.add_argument("--by", metavar="PERSON", help="who decides (default: the user of this machine)")
+        parser.add_argument("--reason", default="by hand", metavar="TEXT", help="why; it stands in the ledger")
+    if name == "history":
+        parser.add_argument("--at", metavar="INSTANT", help="only who was champion then (ISO 8601, UTC)")
+    if name == "promote":
+        parser.add_argument(
+            "--stage", default="production", choices=("production", "champion", "staging", "challenger"),
+            help="default: %(default)s",
+        )  # fmt: skip
+        parser.add_argument("--overrule", action="store_true", help="promote although the gate says HOLD or REJECT")
+    if name == "rollback":
+        parser.add_argument("--to", type=int, metavar="VERSION", help="default: the champion before this one")
+    if name == "approve":
+        parser.add_argument("--reject", action="store_true", help="say no")
 
 
 def _new_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,6 +155,12 @@ def _new(parsed: argparse.Namespace) -> int:
     result = new(parsed, load_settings())
     print(result.to_json() if parsed.json else result.to_text())
     return 0
+
+
+def _people(parsed: argparse.Namespace) -> int:
+    from pipeline.people import COMMANDS
+
+    return COMMANDS[parsed.name](parsed)
 
 
 def _leave(status: int) -> None:

@@ -4,191 +4,32 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from pipeline.core.decision import Payoff as PayoffOf
 from pipeline.core.estimators import Task, allowed_estimators
-from pipeline.core.metric_names import METRICS, primary_metric
+from pipeline.core.metric_names import METRICS, MONEY, primary_metric
 from pipeline.errors import BadConfiguration
-
-Share = Annotated[float, Field(ge=0, le=1)]
-ColumnKind = Literal["number", "category"]
-
-
-class Section(BaseModel):
-    """A part of a model file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Sql(Section):
-    """A query through SQLAlchemy."""
-
-    url_variable: str = Field(pattern=r"^[A-Z][A-Z0-9_]*$")
-    """Name of the environment variable that holds the database address: no secret in a model file."""
-    query: str
-
-
-class Source(Section):
-    """Where the table is: exactly one of `path` and `sql`."""
-
-    path: str | None = None
-    """A file, a folder or a pattern; anything fsspec opens, such as s3://bucket/table/*.parquet."""
-    sql: Sql | None = None
-    format: Literal["csv", "parquet"] | None = None
-    """Taken from the ending of the path when left out."""
-    separator: str = Field(",", min_length=1, max_length=1)
-    encoding: str = "utf-8"
-
-    @model_validator(mode="after")
-    def _one_of(self) -> Self:
-        if (self.path is None) == (self.sql is None):
-            raise ValueError("give exactly one of path and sql")
-        return self
-
-
-class Time(Section):
-    """How the table tells time. Without this section rows are split by a hash of the entity."""
-
-    event: str | None = None
-    """Column: when it happened."""
-    arrival: str | None = None
-    """Column: when the row came to be known."""
-    format: str | None = None
-    """strptime form of text instants; ISO 8601 when left out. Instants without a zone are UTC."""
-    order: Literal["rows"] | None = None
-    """`rows`: the table has no instants, but its rows stand in order of time."""
-
-    @model_validator(mode="after")
-    def _one_of(self) -> Self:
-        if (self.event is None) == (self.order is None):
-            raise ValueError("give exactly one of event and order")
-        if self.arrival and not self.event:
-            raise ValueError("arrival needs event")
-        return self
-
-
-class Target(Section):
-    """What is predicted."""
-
-    column: str
-    known_after_days: float = Field(default=0, ge=0)
-    """Days after the event until the label is final; younger labels are not used."""
-    positive: str | int | bool | None = None
-    """Binary: the value that counts as 1. Left out: the later of the two in sorted order."""
-
-
-class Features(Section):
-    """Which columns the model sees."""
-
-    columns: dict[str, ColumnKind] | None = None
-    """Name and kind of each feature. Left out: inferred at the first run, then pinned."""
-    exclude: tuple[str, ...] = ()
-    max_categories: int = Field(default=1000, ge=2)
-    """A category column with more distinct values stops the run."""
-    new_columns: Literal["refuse", "ignore"] = "refuse"
-    """What to do when the source shows a column that the pinned schema does not know."""
-
-    @field_validator("exclude", mode="before")
-    @classmethod
-    def _tuple(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
-
-
-class Expectation(BaseModel):
-    """One Great Expectations check: its snake-case name under `expect`, then its own arguments."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    expect: str = Field(pattern=r"^expect_[a-zA-Z_]+$")
-    reason: str | None = None
-    """What quarantine calls a row that breaks it; made from the arguments when left out."""
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """What Great Expectations is given."""
-        return dict(self.model_extra or {})
-
-
-class Validation(Section):
-    """What the data must be like."""
-
-    max_quarantined_share: Share = 0.05
-    """More rows than this in quarantine stop the run."""
-    expectations: tuple[Expectation, ...] = ()
-
-    @field_validator("expectations", mode="before")
-    @classmethod
-    def _tuple(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
-
-
-class Split(Section):
-    """Which rows train and which judge. With time, the later rows judge."""
-
-    test_share: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the rows that judge; ignored where test_days is given."""
-    test_days: float | None = Field(default=None, gt=0)
-    train_days: float | None = Field(default=None, gt=0)
-    """Length of the training window; all of the past when left out."""
-    embargo_days: float | None = Field(default=None, ge=0)
-    """Gap between the parts; target.known_after_days when left out."""
-    embargo_rows: int = Field(default=0, ge=0)
-    """The gap where the order of rows is time."""
-    min_rows: int = Field(default=100, ge=2)
-    """Fewer rows in either part stop the run."""
-
-
-class Search(Section):
-    """A search for parameters, by cross-validation inside the training part."""
-
-    parameters: dict[str, list[Any]]
-    candidates: int | None = Field(default=None, ge=1)
-    """Drawn at random; every combination when left out."""
-    folds: int = Field(default=3, ge=2, le=20)
-
-
-class Training(Section):
-    """How the model is made."""
-
-    estimator: str
-    """Import path from the allow-list."""
-    parameters: dict[str, Any] = {}
-    seed: int = Field(default=7, ge=0, lt=2**32)
-    search: Search | None = None
-    max_onehot: int = Field(default=50, ge=0)
-    """Categories up to this many become one column each; more become one ordered column."""
-
-
-class Metrics(Section):
-    """What counts, by scikit-learn's names."""
-
-    primary: str | None = None
-    """The one that decides; a usual one for the task when left out."""
-    floors: dict[str, float] = {}
-    """A candidate worse than a floor is rejected (errors and losses: above it)."""
-
-
-class Gate(Section):
-    """When a candidate may become champion."""
-
-    margin: float = Field(default=0.0, ge=0)
-    """How much worse than the champion, in the primary metric, still counts as not worse."""
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    resamples: int = Field(default=500, ge=50, le=10_000)
-
-
-class Deployment(Section):
-    """How traffic moves to a new champion."""
-
-    strategy: Literal["direct"] = "direct"
-
-
-class Schedules(Section):
-    """Cron expressions, UTC; none: only by hand and by events."""
-
-    training: str | None = None
+from pipeline.sections import (
+    AsTuple,
+    BehaviourTest,
+    Deployment,
+    Features,
+    Gate,
+    Metrics,
+    Payoff,
+    Schedules,
+    Section,
+    Source,
+    Split,
+    Target,
+    Time,
+    Training,
+    Validation,
+)
 
 
 class ModelConfig(Section):
@@ -206,7 +47,9 @@ class ModelConfig(Section):
     split: Split = Split()
     training: Training
     metrics: Metrics = Metrics()
+    payoff: Payoff | None = None
     gate: Gate = Gate()
+    behaviour: Annotated[tuple[BehaviourTest, ...], AsTuple] = ()
     deployment: Deployment = Deployment()
     schedules: Schedules = Schedules()
 
@@ -223,12 +66,8 @@ class ModelConfig(Section):
                 f"training.estimator: {self.training.estimator!r} is not allowed for a {self.task} model"
                 + _nearest(self.training.estimator, allowed)
             )
-        for where, names in (("metrics.primary", [self.metrics.primary]), ("metrics.floors", self.metrics.floors)):
-            for name in names:
-                if name is not None and name not in METRICS[self.task]:
-                    raise ValueError(
-                        f"{where}: {name!r} is not a {self.task} metric" + _nearest(name, METRICS[self.task])
-                    )
+        self._check_metrics()
+        self._check_gate()
         if self.time is None and not self.entity:
             raise ValueError("a table without time is split by a hash of its entity: give entity, or time")
         if self.split.test_days and not (self.time and self.time.event):
@@ -236,6 +75,38 @@ class ModelConfig(Section):
         if self.time is None and self.target.known_after_days:
             raise ValueError("target.known_after_days needs time.event")
         return self
+
+    def _check_metrics(self) -> None:
+        asked = [("metrics.primary", self.metrics.primary), *(("metrics.floors", n) for n in self.metrics.floors)]
+        asked += [("gate.slices.floors", name) for one in self.gate.slices for name in one.floors]
+        for where, name in asked:
+            if name is not None and name not in METRICS[self.task]:
+                raise ValueError(f"{where}: {name!r} is not a {self.task} metric" + _nearest(name, METRICS[self.task]))
+            if name == MONEY and self.payoff is None:
+                raise ValueError(f"{where}: {MONEY} needs the section payoff, which says what an outcome is worth")
+
+    def _check_gate(self) -> None:
+        if self.task != "binary" and (self.payoff or self.gate.fairness):
+            raise ValueError(f"{'payoff' if self.payoff else 'gate.fairness'} is for binary models only")
+        known = self.features.columns
+        if known is None:
+            return
+        for test in self.behaviour:
+            columns = test.row if test.test == "minimum" else [test.column]
+            for column in columns:
+                if column not in known:
+                    raise ValueError(f"behaviour {test.name}: {column!r} is no feature" + _nearest(column, known))
+
+    @property
+    def threshold(self) -> float:
+        """Binary: probability of the positive class from which it is the answer."""
+        return PayoffOf(**self.payoff.model_dump()).threshold if self.payoff else 0.5
+
+    @property
+    def judged_columns(self) -> tuple[str, ...]:
+        """Columns that the gate groups rows by, features or not."""
+        named = [c for one in self.gate.slices for c in one.where] + [f.column for f in self.gate.fairness]
+        return tuple(dict.fromkeys(named))
 
     @property
     def primary_metric(self) -> str:
@@ -303,12 +174,26 @@ def _explain(problem: Any) -> str:
 
 
 def _known_keys(location: tuple[str | int, ...]) -> list[str]:
-    section: type[BaseModel] = ModelConfig
+    found: list[type[BaseModel]] = [ModelConfig]
     for part in location:
-        annotation = section.model_fields[str(part)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
-    return list(section.model_fields)
+        fields = [section.model_fields[str(part)] for section in found if str(part) in section.model_fields]
+        if fields:
+            found = [section for field in fields for section in _sections(field.annotation)]
+        else:  # a place in a list, or the kind of one of several sections
+            found = [s for s in found if part in _tags(s)] or found
+    return [name for section in found for name in section.model_fields]
+
+
+def _tags(section: type[BaseModel]) -> tuple[Any, ...]:
+    """The words that choose this section among several."""
+    return get_args(section.model_fields["test"].annotation) if "test" in section.model_fields else ()
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that stand anywhere in an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for part in getattr(annotation, "__args__", ()) for section in _sections(part)]
 
 
 def _nearest(word: str, known: Any) -> str:

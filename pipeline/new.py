@@ -156,9 +156,9 @@ def _read(arguments: argparse.Namespace) -> Seen:
     import pyarrow as pa
 
     from pipeline.adapters.sources import open_table
-    from pipeline.config import Source
     from pipeline.core.doubts import ROWS, Doubt
     from pipeline.core.profile import read_column
+    from pipeline.sections import Source
 
     form = _form(arguments)
     doubts = []

@@ -11,7 +11,7 @@ import typing
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, Literal, Self
 
-from pipeline.core.verdict import Interval, Verdict
+from pipeline.core.verdict import Difference, Evidence, Interval, Verdict
 
 
 @dataclass(frozen=True)
@@ -123,14 +123,25 @@ class TrainRecord(Record):
 
 @dataclass(frozen=True)
 class EvaluateRecord(Record):
-    """Candidate against champion on the same later rows."""
+    """Candidate against champion on the same later rows, both as what serves."""
 
+    package: str
+    package_digest: str
+    form: str
+    """How serving computes it: linear, treelite or skops."""
     metrics: dict[str, Interval]
     champion: str | None
     """Package digest of the champion that the candidate was judged against."""
+    champion_version: int | None
     champion_metrics: dict[str, Interval]
-    difference: Interval | None
+    difference: Difference | None
     """Candidate less champion in the primary metric; positive is better."""
+    evidence: Evidence
+    threshold: float
+    latency_ms: float | None
+    """99th percentile in the real server, where a cap is set. A measurement: it differs from run to run."""
+    fairness: dict[str, dict[str, float]]
+    """Rate of each group, by the column and what was measured."""
     verdict: Verdict
     predictions: str
     predictions_digest: str
@@ -145,7 +156,7 @@ class RegisterRecord(Record):
     package: str
     digest: str
     form: str
-    """How serving computes it: linear, treelite or skops."""
+    model_card: str
     evaluate: EvaluateRecord
 
 

@@ -11,21 +11,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from datetime import datetime
 from typing import Any, Literal, Self
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
-from pipeline.errors import DeploymentFailed, OutsideFailure
+from pipeline.database import Database, tables
+from pipeline.errors import DeploymentFailed
+from pipeline.ledger import Event, append
 
 LIVE_SECONDS = 20.0
 """A server that has not reported for longer counts as gone; loading a package takes less."""
 
-tables = sa.MetaData()
 rollouts = sa.Table(
     "evergreen_rollout",
     tables,
@@ -71,8 +71,8 @@ class Variant:
     model_digest: str
     """SHA-256 of the model file inside."""
     cutoff: str
-    judged_against: str | None
-    """Package of the champion that it was judged against."""
+    judged_against: int | None
+    """Version of the champion that it was judged against."""
 
 
 @dataclass(frozen=True)
@@ -115,21 +115,17 @@ class RolloutStore:
     def __init__(self, url: str) -> None:
         """`url` is SQLAlchemy's; SQLite and PostgreSQL are supported. Nothing is opened yet."""
         self.url = url
-        self._made = False
-        if url.startswith("sqlite"):
-            self._engine = sa.create_engine(url, connect_args={"timeout": 30}, poolclass=sa.NullPool)
-        else:
-            self._engine = sa.create_engine(url, pool_pre_ping=True, pool_size=2)
+        self._database = Database(url)
 
     def get(self, model: str) -> Rollout:
         """The rollout of a model; an empty one before its first deployment."""
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             row = connection.execute(sa.select(rollouts).where(rollouts.c.model == model)).one_or_none()
         return Rollout(model) if row is None else _rollout(row)
 
     def models(self) -> list[str]:
         """Models that have an active plan."""
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             query = sa.select(rollouts.c.model).where(rollouts.c.active.is_not(None)).order_by(rollouts.c.model)
             return list(connection.execute(query).scalars())
 
@@ -137,26 +133,31 @@ class RolloutStore:
         """Put a plan before the servers; the active one goes on answering."""
         return self._change(model, generation, {"staged": json.dumps(asdict(plan))}, may_be_first=True)
 
-    def activate(self, model: str, generation: int) -> Rollout:
-        """Let the staged plan answer."""
-        return self._change(model, generation, {"active": rollouts.c.staged, "staged": None})
+    def activate(self, model: str, generation: int, event: Event, now: datetime) -> Rollout:
+        """Let the staged plan answer, and write it into the ledger: both or neither."""
+        return self._change(model, generation, {"active": rollouts.c.staged, "staged": None}, event=event, now=now)
 
     def unstage(self, model: str, generation: int) -> Rollout:
         """Take the staged plan back."""
         return self._change(model, generation, {"staged": None})
 
+    def unstage_quietly(self, model: str, generation: int) -> None:
+        """Take the staged plan back, if it is still the one of this generation."""
+        with suppress(RolloutMoved):
+            self.unstage(model, generation)
+
     def report(self, status: ServerStatus) -> None:
         """A server's word on one model; it also tells that the server lives."""
         values = asdict(status) | {"heartbeat": time.time()}
         which = (servers.c.server_id == status.server_id) & (servers.c.model == status.model)
-        with self._transaction() as connection:
+        with self._database.transaction(writes=True) as connection:
             if connection.execute(sa.update(servers).where(which).values(values)).rowcount == 0:
                 connection.execute(sa.insert(servers).values(values))
 
     def servers(self, model: str) -> list[ServerStatus]:
         """Live servers of a model."""
         live = (servers.c.model == model) & (servers.c.heartbeat > time.time() - LIVE_SECONDS)
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             rows = connection.execute(sa.select(servers).where(live).order_by(servers.c.server_id)).all()
         return [
             ServerStatus(r.server_id, r.model, r.generation, r.staged_state, r.active_version, r.detail) for r in rows
@@ -164,7 +165,7 @@ class RolloutStore:
 
     def forget(self, server_id: str) -> None:
         """A server leaves; deployments do not wait for it any more."""
-        with self._transaction() as connection:
+        with self._database.transaction(writes=True) as connection:
             connection.execute(sa.delete(servers).where(servers.c.server_id == server_id))
 
     def take_feedback(self, prediction_id: str, actual: Any) -> bool:
@@ -172,7 +173,7 @@ class RolloutStore:
         which = feedback.c.prediction_id == prediction_id
         values = {"actual": json.dumps(actual), "received_at": time.time()}
         try:
-            with self._transaction() as connection:
+            with self._database.transaction(writes=True) as connection:
                 again = sa.update(feedback).where(which).values(values | {"times": feedback.c.times + 1})
                 if connection.execute(again).rowcount:
                     return False
@@ -183,7 +184,7 @@ class RolloutStore:
 
     def feedback_count(self) -> int:
         """Predictions whose label is known."""
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             return int(connection.execute(sa.select(sa.func.count()).select_from(feedback)).scalar_one())
 
     def __enter__(self) -> Self:
@@ -194,49 +195,33 @@ class RolloutStore:
 
     def close(self) -> None:
         """Let go of the database."""
-        self._engine.dispose()
+        self._database.close()
 
-    def _change(self, model: str, generation: int, values: dict[str, Any], *, may_be_first: bool = False) -> Rollout:
+    def _change(
+        self,
+        model: str,
+        generation: int,
+        values: dict[str, Any],
+        *,
+        may_be_first: bool = False,
+        event: Event | None = None,
+        now: datetime | None = None,
+    ) -> Rollout:
         """Compare-and-set: only who names the current generation changes it."""
         new = {**values, "generation": generation + 1}
         which = (rollouts.c.model == model) & (rollouts.c.generation == generation)
         try:
-            with self._transaction() as connection:
+            with self._database.transaction(writes=True) as connection:
                 if connection.execute(sa.update(rollouts).where(which).values(new)).rowcount == 0:
                     if generation != 0 or not may_be_first:
                         raise RolloutMoved(f"the rollout of {model} is no longer at generation {generation}")
                     connection.execute(sa.insert(rollouts).values({"model": model, **new}))
+                if event is not None and now is not None:
+                    append(connection, event, now)
                 row = connection.execute(sa.select(rollouts).where(rollouts.c.model == model)).one()
         except IntegrityError:
             raise RolloutMoved(f"the rollout of {model} is no longer at generation {generation}") from None
         return _rollout(row)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        try:
-            self._make_tables()
-            with self._engine.begin() as connection:
-                yield connection
-        except IntegrityError:
-            raise
-        except SQLAlchemyError as error:
-            where = self._engine.url.render_as_string(hide_password=True)
-            reason = str(error).splitlines()[0]
-            raise OutsideFailure(f"the database {where} failed: {reason}; see EVERGREEN_DATABASE_URL") from error
-
-    def _make_tables(self) -> None:
-        """Create what is missing; two processes may do so at once."""
-        if self._made:
-            return
-        if self._engine.dialect.name == "sqlite" and self._engine.url.database:
-            Path(self._engine.url.database).parent.mkdir(parents=True, exist_ok=True)
-            with self._engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-        try:
-            tables.create_all(self._engine)
-        except (OperationalError, ProgrammingError, IntegrityError):
-            tables.create_all(self._engine)  # another process made a table in between: now it is there
-        self._made = True
 
 
 def _rollout(row: Any) -> Rollout:

@@ -23,7 +23,7 @@ from pipeline.rollout import RolloutStore
 from pipeline.settings import Settings, load_settings
 from serving.follower import Follower
 from serving.limits import BodyLimit
-from serving.prediction_log import PredictionLog
+from serving.prediction_log import PredictionLog, new_prediction_id
 from serving.protocols import FeedbackRequest, FeedbackResponse, PredictRequest, PredictResponse, problem
 from serving.telemetry import CONTENT_TYPE, Telemetry
 
@@ -146,7 +146,7 @@ async def answer(service: Service, model: str, body: PredictRequest) -> PredictR
         found = served.predictor.predict(columns)
     response = PredictResponse(
         prediction=found.labels[0], confidence=found.confidences[0], model_version=served.variant.version,
-        variant=served.variant.name, prediction_id=uuid.uuid4().hex,
+        variant=served.variant.name, prediction_id=new_prediction_id(now),
     )  # fmt: skip
     seconds = time.perf_counter() - started
     version = str(served.variant.version)

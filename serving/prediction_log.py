@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import queue
+import secrets
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,15 @@ from typing import Any
 log = logging.getLogger("evergreen.serving")
 CAPACITY = 100_000
 """Answers that may wait to be written; beyond it they are counted as lost, and said so."""
+
+
+def new_prediction_id(now: float) -> str:
+    """32 hexadecimal digits: milliseconds since 1970 in 12, then 80 random bits. So its day can be told from it.
+
+    >>> new_prediction_id(1_700_000_000.0)[:12]
+    '018bcfe56800'
+    """
+    return f"{int(now * 1000):012x}{secrets.token_hex(10)}"
 
 
 class PredictionLog:

@@ -1,7 +1,10 @@
-"""Who answers now, as the rollout says: read without MLflow, so that an unchanged run stays quick."""
+"""Who answers now, who answered before: read from the rollout and the ledger, so that an unchanged run stays quick."""
 
 from __future__ import annotations
 
+from pipeline.errors import BadConfiguration
+from pipeline.ledger import Ledger, Line
+from pipeline.records import RegisterRecord
 from pipeline.rollout import RolloutStore, Variant
 from pipeline.settings import Settings
 
@@ -13,13 +16,20 @@ def champion_of(model: str, settings: Settings) -> Variant | None:
     return rollout.active.variants[0] if rollout.active else None
 
 
-def judged_against(model: str, candidate: str, settings: Settings) -> str | None:
-    """Path of the champion's package that a candidate is judged against; None where there is none.
+def registered(model: str, version: int, ledger: Ledger) -> Line:
+    """The ledger line with which a version was registered.
 
-    A candidate that is the champion already keeps the judgement that made it one: it is compared with
-    the version that answered before it. `candidate` is the SHA-256 of its model file.
+    Raises BadConfiguration where there is no such version.
     """
-    champion = champion_of(model, settings)
-    if champion is None:
-        return None
-    return champion.judged_against if champion.model_digest == candidate else champion.package
+    line = ledger.last(model, "registered", version=version)
+    if line is None:
+        known = [str(found.version) for found in ledger.lines(model, "registered")]
+        raise BadConfiguration(f"{model} has no version {version}; registered: {', '.join(known) or 'none'}")
+    return line
+
+
+def record_of(line: Line) -> RegisterRecord:
+    """The record of a version, with all that came before it, as its ledger line holds it."""
+    import json
+
+    return RegisterRecord.from_json(json.dumps(line.body["record"]))

@@ -66,3 +66,24 @@ def version(root: Path, path: Path, settings: Settings) -> str:
                 f"DVC could not version {path.name}: {error}; check EVERGREEN_DATA_REMOTE_URL and the remote's access"
             ) from error
         return str(stage.outs[0].hash_info.value)
+
+
+def fetch(root: Path, path: Path, settings: Settings) -> None:
+    """Get a file back from the data remote, by the note that DVC left beside it.
+
+    Raises OutsideFailure where there is no remote, no note, or no such data.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    note = path.with_name(path.name + ".dvc")
+    if not settings.data_remote_url:
+        raise OutsideFailure("no data remote is configured; set EVERGREEN_DATA_REMOTE_URL")
+    if not note.is_file():
+        raise OutsideFailure(f"{note} is gone too, which says what to fetch")
+    prepare_repository(root, settings)
+    with exclusive(root / ".dvc.lock"), Repo(str(root)) as repo:
+        try:
+            repo.pull([str(note)], remote=REMOTE)
+        except DvcException as error:
+            raise OutsideFailure(f"DVC could not fetch {path.name}: {error}") from error

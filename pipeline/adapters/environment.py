@@ -30,7 +30,7 @@ def code_digest() -> str:
     """SHA-256 over the sources of the pipeline: other code, other outputs."""
     root = Path(pipeline.__file__).parent
     total = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted(path for path in root.rglob("*") if path.suffix in (".py", ".j2")):
         total.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return total.hexdigest()[:32]
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.config import Expectation
 from pipeline.core.schema import Schema
 from pipeline.errors import BadConfiguration
+from pipeline.sections import Expectation
 
 WHOLE_TABLE = ("expect_column_values_to_be_unique", "expect_compound_columns_to_be_unique",
                "expect_select_column_values_to_be_unique_within_record")  # fmt: skip

@@ -26,12 +26,20 @@ UNSEEN = "(never seen in training)"
 
 
 def write_package(
-    root: Path, *, model_file: bytes, model_name: str, signature: Signature, frame_sample: pd.DataFrame, seed: int
+    root: Path,
+    *,
+    model_file: bytes,
+    model_name: str,
+    signature: Signature,
+    frame_sample: pd.DataFrame,
+    seed: int,
+    threshold: float = 0.5,
 ) -> tuple[Path, Manifest, str]:
     """Write the package into a folder named by its digest; one that is there already is left as it is.
 
     `model_file` is what `dump_model` gives. `frame_sample`, shape (n, features): rows on which the fast form
     must agree with scikit-learn to 1e-6; golden rows are drawn from them, with missing and unseen values planted.
+    `threshold`: binary, the probability from which the answer is the positive class.
     Raises PackageInvalid where the written package does not load, OutsideFailure for a full disk.
     """
     pipeline = load_model(model_file)
@@ -52,6 +60,7 @@ def write_package(
         files={name: hashlib.sha256(content).hexdigest() for name, content in sorted(contents.items())},
         libraries={name: versions[name] for name in SERVING_LIBRARIES},
         golden_tolerance=TOLERANCE,
+        threshold=threshold,
     )
     folder = root / manifest.digest
     with disk_guard(root), exclusive(root / ".lock"):

@@ -61,10 +61,7 @@ def cut(clean: Path, model: ModelConfig, train: Path, test: Path, threads: int) 
                 f"WHEN {nth} >= {split.train_until} THEN 'embargoed' ELSE 'train' END"
             )
         else:
-            entity = ", ".join(f"CAST({quoted(c)} AS VARCHAR)" for c in model.entity)
-            bucket = f"md5(concat_ws(chr(31), {entity}))[1:8]"
-            limit = f"{round(model.split.test_share * 16**8) - 1:08x}"
-            part = f"CASE WHEN NOT {label} THEN 'unlabelled' WHEN {bucket} <= '{limit}' THEN 'test' ELSE 'train' END"
+            part = f"CASE WHEN NOT {label} THEN 'unlabelled' ELSE {hash_part(model, model.split.test_share)} END"
         db.execute(f"CREATE TABLE parts AS SELECT __row, {part} AS {PART} FROM rows")
         counts = dict(db.execute(f"SELECT {PART}, count(*) FROM parts GROUP BY 1").fetchall())
         for name, path in (("train", train), ("test", test)):
@@ -77,6 +74,13 @@ def cut(clean: Path, model: ModelConfig, train: Path, test: Path, threads: int) 
         counts.get(name, 0) for name in ("train", "test", "unlabelled", "embargoed", "outside")
     )
     return Parts(train_rows, test_rows, unlabelled, embargoed, outside, window)
+
+
+def hash_part(model: ModelConfig, test_share: float) -> str:
+    """SQL for the part of a row by its entity: 'test' or 'train'. A larger share only adds entities to the test."""
+    entity = ", ".join(f"CAST({quoted(c)} AS VARCHAR)" for c in model.entity)
+    limit = f"{round(test_share * 16**8) - 1:08x}"
+    return f"CASE WHEN md5(concat_ws(chr(31), {entity}))[1:8] <= '{limit}' THEN 'test' ELSE 'train' END"
 
 
 def _window(db: duckdb.DuckDBPyConnection, model: ModelConfig, event: str, label: str) -> TimeSplit | None:

@@ -21,13 +21,14 @@ def draw(
     scores: np.ndarray,
     classes: list[str],
     importance: Mapping[str, float],
+    threshold: float,
     folder: Path,
 ) -> None:
     """Write the pictures of this task into `folder`. Shapes as in `metrics.evaluate`."""
     if task == "regression":
         _save(folder / "residuals.png", "Residuals", lambda axes: _residuals(axes, actual, scores))
     else:
-        _save(folder / "confusion.png", "Confusion", lambda axes: _confusion(axes, actual, scores, classes))
+        _save(folder / "confusion.png", "Confusion", lambda axes: _confusion(axes, actual, scores, classes, threshold))
     if task == "binary":
         positive, score = actual == 1, scores[:, 1]
         _save(folder / "roc.png", "ROC curve", lambda axes: _roc(axes, positive, score))
@@ -71,8 +72,8 @@ def _calibration(axes: Axes, positive: np.ndarray, score: np.ndarray) -> None:
     axes.set(xlabel="predicted probability", ylabel="share that came true")
 
 
-def _confusion(axes: Axes, actual: np.ndarray, scores: np.ndarray, classes: list[str]) -> None:
-    called = (scores[:, 1] >= 0.5).astype(int) if len(classes) == 2 else scores.argmax(axis=1)
+def _confusion(axes: Axes, actual: np.ndarray, scores: np.ndarray, classes: list[str], threshold: float) -> None:
+    called = (scores[:, 1] >= threshold).astype(int) if len(classes) == 2 else scores.argmax(axis=1)
     table = np.zeros((len(classes), len(classes)), dtype=int)
     known = actual >= 0
     np.add.at(table, (actual[known].astype(int), called[known]), 1)

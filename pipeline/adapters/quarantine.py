@@ -102,16 +102,18 @@ def _clean(
 
 
 def _clean_schema(schema: Schema, model: ModelConfig, raw: pa.Schema) -> pa.Schema:
-    fields = [pa.field(c, raw.field(c).type) for c in _kept(model) if c not in schema.features]
+    fields = [
+        pa.field(c, raw.field(c).type) for c in _kept(model) if c not in schema.features and c != model.target.column
+    ]
     target = pa.float64() if model.task == "regression" else pa.string()
     features = [pa.field(n, pa.float64() if k == "number" else pa.string()) for n, k in schema.features.items()]
     return pa.schema([*fields, pa.field(model.target.column, target), *features])
 
 
 def _kept(model: ModelConfig) -> list[str]:
-    """Columns beside features and target that later stages need: who and when."""
+    """Columns beside features and target that later stages need: who, when, and what the gate groups by."""
     event = [model.time.event] if model.time and model.time.event else []
-    return list(dict.fromkeys([*model.entity, *event]))
+    return list(dict.fromkeys([*model.entity, *event, *model.judged_columns]))
 
 
 def _typed(batch: pa.RecordBatch, schema: Schema, model: ModelConfig) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:

@@ -16,9 +16,9 @@ from typing import Any
 import pyarrow as pa
 from fsspec.core import url_to_fs
 
-from pipeline.config import Source
 from pipeline.core.digest import digest_of
 from pipeline.errors import BadConfiguration, OutsideFailure, SourceUnreadable
+from pipeline.sections import Source
 from pipeline.settings import secret
 
 BATCH_ROWS = 65_536

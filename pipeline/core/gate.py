@@ -1,16 +1,39 @@
-"""The gate: may this candidate become champion? First form: floors, and not worse than the champion."""
+"""The gate: may this candidate become champion? Every question gets an answer with its uncertainty.
+
+`examine` asks the questions and keeps the figures; `judge` turns the answers into a verdict.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
+import pandas as pd
 
-from pipeline.core.estimators import Task
-from pipeline.core.metric_names import higher_is_better
-from pipeline.core.metrics import evaluate, over_resamples
-from pipeline.core.verdict import Interval, Verdict
+from pipeline.core.metric_names import MONEY, higher_is_better
+from pipeline.core.metrics import over_resamples
+from pipeline.core.paired import Judged, difference, quantile, row_losses
+from pipeline.core.slices import Harm, Slice, declared_slice, find_slices, harms
+from pipeline.core.verdict import Check, Difference, Evidence, Interval, SliceResult, Verdict, Wear
+
+Mode = Literal["enabled", "dry_run", "disabled"]
+Require = Literal["superiority", "non_inferiority"]
+MOST_TOLD = 5
+"""Slices found by search that stand in the record: the broken ones, and the worst of the others."""
+NEVER = 10_000_000
+"""More labels than this are no plan."""
+
+
+@dataclass(frozen=True)
+class DeclaredSlice:
+    """A slice that the model file names, and its own floors."""
+
+    name: str | None
+    where: Mapping[str, object]
+    floors: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -19,85 +42,267 @@ class GateRules:
 
     primary: str
     floors: Mapping[str, float]
-    margin: float
-    confidence: float
-    resamples: int
-    seed: int
+    require: Require = "superiority"
+    min_gain: float = 0.02
+    """Superiority: share of the champion's error that has to go before a gain matters."""
+    margin: float = 0.0
+    """Non-inferiority: how much worse, in the primary metric, still counts as not worse."""
+    confidence: float = 0.95
+    resamples: int = 500
+    seed: int = 0
+    mode: Mode = "enabled"
+    declared: tuple[DeclaredSlice, ...] = ()
+    search_slices: bool = True
+    slice_margin: float = 0.1
+    """Share by which the loss on a slice may be above the champion's."""
+    slice_min_rows: int = 100
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Candidate and champion on the same rows, each metric with its bootstrap interval."""
+class Examined:
+    """The figures of one candidate, and of the champion on the same rows."""
 
     candidate: dict[str, Interval]
     champion: dict[str, Interval]
-    difference: Interval | None
-    """Candidate less champion in the primary metric, paired, turned so that positive is better."""
+    difference: Difference | None
+    evidence: Evidence
 
 
-def compare(
-    task: Task, actual: np.ndarray, candidate: np.ndarray, champion: np.ndarray | None, rules: GateRules
-) -> Comparison:
-    """Measure both on the same rows and the same resamples. Shapes as in `metrics.evaluate`."""
-    ones = np.ones((1, len(actual)))
+def examine(
+    judged: Judged,
+    table: pd.DataFrame,
+    candidate: np.ndarray,
+    champion: np.ndarray | None,
+    unseen: np.ndarray | None,
+    rules: GateRules,
+    wear: Wear | None,
+) -> Examined:
+    """Measure the candidate, and compare it with the champion where there is one.
 
-    def both(weights: np.ndarray) -> dict[str, np.ndarray]:
-        values = {f"candidate {k}": v for k, v in evaluate(task, actual, candidate, weights).items()}
-        if champion is not None:
-            values |= {f"champion {k}": v for k, v in evaluate(task, actual, champion, weights).items()}
-            sign = 1 if higher_is_better(rules.primary) else -1
-            values["difference"] = sign * (values[f"candidate {rules.primary}"] - values[f"champion {rules.primary}"])
-        return values
-
-    point = both(ones)
-    spread = over_resamples(len(actual), rules.resamples, np.random.default_rng(rules.seed), both)
-    intervals = {name: _interval(float(point[name][0]), spread[name], rules.confidence) for name in point}
-    return Comparison(
-        {k.removeprefix("candidate "): v for k, v in intervals.items() if k.startswith("candidate ")},
-        {k.removeprefix("champion "): v for k, v in intervals.items() if k.startswith("champion ")},
-        intervals.get("difference"),
-    )
-
-
-def judge(comparison: Comparison, rules: GateRules) -> Verdict:
-    """REJECT below a floor or worse than the champion beyond the margin, else PROMOTE; with every reason.
-
-    >>> rules = GateRules("roc_auc", {"roc_auc": 0.7}, 0.0, 0.95, 500, 7)
-    >>> judge(Comparison({"roc_auc": Interval(0.61, 0.58, 0.64)}, {}, None), rules).reasons
-    ('roc_auc 0.6100 is worse than its floor 0.7000',)
+    `table`, shape (n, columns): what slices are made of. `candidate`, `champion`: scores as `metrics.evaluate`
+    takes them. `unseen`, mask of shape (n,): rows that the champion did not learn from; only these compare.
     """
-    broken = [
-        f"{name} {comparison.candidate[name].value:.4f} is worse than its floor {floor:.4f}"
-        for name, floor in rules.floors.items()
-        if not _reaches(name, comparison.candidate[name].value, floor)
-    ]
-    if broken:
-        return Verdict("REJECT", tuple(broken))
-    kept = [
-        f"{name} {comparison.candidate[name].value:.4f} reaches its floor {floor:.4f}"
-        for name, floor in rules.floors.items()
-    ]
-    if comparison.difference is None:
-        return Verdict("PROMOTE", (*kept, "there is no champion yet"))
-    gain = comparison.difference
+    rng = np.random.default_rng(rules.seed)
+    own = _intervals(judged, candidate, rules, rng)
+    checks = [_floor(name, own[name], limit, "floor", "") for name, limit in rules.floors.items()]
+    slices: list[SliceResult] = []
+    gap, other, searched, compared, needed = None, {}, 0, 0, None
+    declared = [declared_slice(d.name, d.where, table) for d in rules.declared]
+    for one, asked in zip(declared, rules.declared, strict=True):
+        checks += _slice_floors(judged, candidate, one, asked, rules, rng)
+    if champion is not None and unseen is not None and wear is not None:
+        fresh = judged.only(unseen)
+        compared = len(fresh.actual)
+        mine, theirs, rows = candidate[unseen], champion[unseen], table[unseen].reset_index(drop=True)
+        gap = difference(fresh, rules.primary, mine, theirs,
+                         confidence=rules.confidence, resamples=rules.resamples, rng=rng)  # fmt: skip
+        other = _intervals(fresh.by_champion, theirs, rules, rng)
+        needed = labels_needed(gap, goal_of(rules, other[rules.primary].value), compared, rules, wear)
+        slices, searched = _slices(fresh, rows, mine, theirs, [Slice(d.name, d.rows[unseen]) for d in declared], rules)
+        checks += [Check("slice", s.name, s.outcome, s.told) for s in slices if s.outcome != "pass"]
+    evidence = Evidence(
+        rows=len(judged.actual), entities=judged.entities, compared_rows=compared, checks=tuple(checks),
+        slices=tuple(slices), slices_searched=searched, wear=wear,
+        labels_needed=needed,
+    )  # fmt: skip
+    return Examined(own, other, gap, evidence)
+
+
+def judge(examined: Examined, rules: GateRules, more: Sequence[Check] = ()) -> Verdict:
+    """REJECT where anything asked has failed, HOLD where anything is unclear, else PROMOTE; with every reason.
+
+    `more`: checks from outside of the figures, such as latency.
+
+    >>> evidence = Evidence(900, 900, 0, (Check("floor", "f1", "fail", "f1 is below its floor"),), (), 0, None, None)
+    >>> judge(Examined({}, {}, None, evidence), GateRules("f1", {"f1": 0.7})).reasons
+    ('f1 is below its floor',)
+    """
+    if rules.mode == "disabled":
+        return Verdict("PROMOTE", ("the gate is disabled in the model file",), "disabled")
+    checks = [*more, *examined.evidence.checks]
+    if examined.difference is not None:
+        checks.append(comparison(examined, rules))
+    elif not any(c.kind == "law" for c in checks):
+        checks.append(Check("comparison", rules.primary, "pass", "there is no champion yet"))
+    decision: Literal["PROMOTE", "HOLD", "REJECT"] = "PROMOTE"
+    if any(c.outcome == "fail" for c in checks):
+        decision = "REJECT"
+    elif any(c.outcome == "unclear" for c in checks):
+        decision = "HOLD"
+    order = {"fail": 0, "unclear": 1, "pass": 2}
+    deciding = {"REJECT": ("fail",), "HOLD": ("unclear",), "PROMOTE": ("pass",)}[decision]
+    reasons = tuple(c.told for c in sorted(checks, key=lambda c: order[c.outcome]) if c.outcome in deciding)
+    if rules.mode == "dry_run":
+        told = f"the gate only looks on (dry_run); it would have said {decision}"
+        return Verdict("PROMOTE", (told, *reasons), "dry_run", decision)
+    return Verdict(decision, reasons)
+
+
+def comparison(examined: Examined, rules: GateRules) -> Check:
+    """Better than the champion, beyond doubt; or not worse beyond the margin, where that is enough."""
+    gap, wear = examined.difference, examined.evidence.wear
+    assert gap is not None
+    assert wear is not None
+    name = rules.primary
+    mine, theirs = examined.candidate[name].value, examined.champion[name].value
     told = (
-        f"{rules.primary} {comparison.candidate[rules.primary].value:.4f} against the champion's "
-        f"{comparison.champion[rules.primary].value:.4f}: better by {gain.value:+.4f} "
-        f"({rules.confidence:.0%} interval {gain.low:+.4f} to {gain.high:+.4f})"
+        f"{name} {mine:.4f} against the champion's {theirs:.4f}: better by {gap.value:+.4f} "
+        f"({rules.confidence:.0%} interval {gap.low:+.4f} to {gap.high:+.4f}, {gap.method}, "
+        f"{examined.evidence.compared_rows:,} rows)"
     )
-    if gain.value < -rules.margin:
-        return Verdict("REJECT", (*kept, f"{told}, worse than the margin {-rules.margin:g} allows"))
-    return Verdict("PROMOTE", (*kept, told))
+    if examined.evidence.compared_rows != examined.evidence.rows:
+        told = told.replace(" rows)", f" of {examined.evidence.rows:,} rows, which neither was trained on)")
+    goal = goal_of(rules, theirs)
+    asked = quantile(wear.confidence, gap.degrees) * gap.standard_error
+    worn = ""
+    if wear.candidates > 1:
+        worn = (
+            f"; these rows have judged {wear.candidates:.1f} candidates, so {wear.confidence:.4%} confidence is asked"
+        )
+    enough = f"better beyond doubt by more than {goal:.4f}, from where on a gain matters"
+    too_little = f"no gain of {goal:.4f}, from where on it matters"
+    if rules.require == "non_inferiority":
+        enough = f"not worse than the margin of {rules.margin:g} allows"
+        too_little = f"worse than the margin of {rules.margin:g} allows"
+    if gap.standard_error == 0 and gap.value == 0 and goal >= 0:
+        return Check("comparison", name, "fail", f"{told}: it gives the champion's answers, so nothing is gained")
+    if gap.value - asked > goal:
+        return Check("comparison", name, "pass", f"{told}: {enough}{worn}")
+    if gap.high < goal:
+        return Check("comparison", name, "fail", f"{told}: {'worse than the champion' if gap.high < 0 else too_little}")
+    needed = examined.evidence.labels_needed
+    settle = "no number of labels would settle so small a difference"
+    if needed is not None:
+        settle = f"about {float(f'{needed:.2g}'):,.0f} further labels would settle it at this difference"
+    return Check("comparison", name, "unclear", f"{told}: unclear{worn}; {settle}")
 
 
-def _reaches(name: str, value: float, floor: float) -> bool:
-    return value >= floor if higher_is_better(name) else value <= floor
+def goal_of(rules: GateRules, champion: float) -> float:
+    """The difference that the candidate must be above; `champion` is its value of the primary metric.
+
+    Two models of one recipe and different seeds differ in truth, if only a little; a gain of that size is no
+    reason to change what answers. So superiority begins at a share of the champion's error: of the value itself
+    for errors and losses, of what is missing to 1 for scores.
+
+    >>> round(goal_of(GateRules("roc_auc", {}, min_gain=0.02), 0.80), 4)
+    0.004
+    """
+    if rules.require == "non_inferiority":
+        return -rules.margin
+    name = rules.primary
+    error = abs(champion) if name == MONEY or not higher_is_better(name) else 1 - champion
+    return rules.min_gain * error
+
+
+def labels_needed(gap: Difference, goal: float, rows: int, rules: GateRules, wear: Wear | None) -> int | None:
+    """Further labels after which the interval would leave the goal, were the difference what it is now.
+
+    The standard error falls with the root of the rows. None: more than anyone will wait for.
+
+    >>> gap = Difference(0.01, -0.0096, 0.0296, 0.01, "DeLong", 4999)
+    >>> labels_needed(gap, 0.0, 5000, GateRules("roc_auc", {}), None)
+    14218
+    """
+    distance = gap.value - goal
+    confidence = wear.confidence if wear and distance > 0 else rules.confidence
+    reach = quantile(confidence, gap.degrees) * gap.standard_error
+    if reach < abs(distance):
+        return 0
+    if abs(distance) * math.sqrt(NEVER) <= reach * math.sqrt(rows):
+        return None
+    return math.ceil(rows * ((reach / distance) ** 2 - 1)) + 1
+
+
+def _intervals(judged: Judged, scores: np.ndarray, rules: GateRules, rng: np.random.Generator) -> dict[str, Interval]:
+    """Percentile bootstrap over entities (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13)."""
+
+    def measure(weights: np.ndarray) -> dict[str, np.ndarray]:
+        return judged.metrics(scores, weights)
+
+    rows = len(judged.actual)
+    point = measure(np.ones((1, rows)))
+    spread = over_resamples(rows, rules.resamples, rng, measure, judged.clusters)
+    return {name: _interval(float(point[name][0]), spread[name], rules.confidence) for name in point}
 
 
 def _interval(value: float, spread: np.ndarray, confidence: float) -> Interval:
-    """Percentile bootstrap (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13)."""
     known = spread[np.isfinite(spread)]
     if len(known) == 0:
         return Interval(value, value, value)
     low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(value, float(low), float(high))
+
+
+def _floor(name: str, found: Interval, limit: float, kind: Literal["floor", "slice"], where: str) -> Check:
+    """Below with certainty fails, below by chance is unclear."""
+    up = higher_is_better(name)
+    told = f"{name} {found.value:.4f}{where} (interval {found.low:.4f} to {found.high:.4f})"
+    word = "floor" if up else "cap"
+    if found.value >= limit if up else found.value <= limit:
+        return Check(kind, name + where, "pass", f"{told} reaches its {word} {limit:.4f}")
+    if found.high < limit if up else found.low > limit:
+        return Check(kind, name + where, "fail", f"{told} is worse than its {word} {limit:.4f}")
+    return Check(kind, name + where, "unclear", f"{told} is worse than its {word} {limit:.4f}, perhaps by chance")
+
+
+def _slice_floors(
+    judged: Judged, scores: np.ndarray, one: Slice, asked: DeclaredSlice, rules: GateRules, rng: np.random.Generator
+) -> list[Check]:
+    if not asked.floors:
+        return []
+    rows = int(one.rows.sum())
+    part = judged.only(one.rows) if rows else judged
+    alone = rows < 2 or (judged.task == "binary" and len(np.unique(part.actual)) < 2)
+    if rows < rules.slice_min_rows or alone:
+        told = f"slice {one.name}: {rows} rows are too few to hold it to its floors"
+        return [Check("slice", one.name, "unclear", told)]
+    found = _intervals(part, scores[one.rows], rules, rng)
+    return [_floor(n, found[n], limit, "slice", f" on slice {one.name}") for n, limit in asked.floors.items()]
+
+
+def _slices(
+    fresh: Judged,
+    rows: pd.DataFrame,
+    candidate: np.ndarray,
+    champion: np.ndarray,
+    declared: Sequence[Slice],
+    rules: GateRules,
+) -> tuple[list[SliceResult], int]:
+    """Declared slices, then those found by search: two families, each with its own budget of false alarms."""
+    mine, theirs = row_losses(fresh, candidate, rules.primary), row_losses(fresh, champion, rules.primary)
+
+    def of(slices: Sequence[Slice]) -> list[Harm]:
+        return harms(slices, mine, theirs, fresh.clusters, margin=rules.slice_margin, confidence=rules.confidence)
+
+    large = [s for s in declared if s.rows.sum() >= rules.slice_min_rows]
+    results = [_result(harm, True, rules) for harm in of(large)]
+    for small in declared:
+        if small.rows.sum() < rules.slice_min_rows:
+            told = f"slice {small.name}: {int(small.rows.sum())} rows are too few to tell"
+            results.append(SliceResult(small.name, True, int(small.rows.sum()), 0.0, None, None, "pass", told))
+    if not rules.search_slices:
+        return results, 0
+    found = of(find_slices(rows, rules.slice_min_rows))
+    broken = [harm for harm in found if harm.broken]
+    simple = [h for h in broken if " & " not in h.slice.name] or broken
+    others = [harm for harm in found if not harm.broken]
+    return results + [_result(harm, False, rules) for harm in (simple + others)[:MOST_TOLD]], len(found)
+
+
+def _result(harm: Harm, declared: bool, rules: GateRules) -> SliceResult:
+    one = harm.slice
+    told = (
+        f"slice {one.name}{'' if declared else ' (found by search)'}: mean loss {harm.candidate_loss:.4f} "
+        f"against the champion's {harm.champion_loss:.4f} on {int(one.rows.sum()):,} rows"
+    )
+    if harm.broken:
+        told += f", worse than the {rules.slice_margin:.0%} allowed (p = {harm.p_value:.2g})"
+    return SliceResult(
+        one.name, declared, int(one.rows.sum()), harm.candidate_loss, harm.champion_loss, harm.p_value,
+        "fail" if harm.broken else "pass", told,
+    )  # fmt: skip
+
+
+def with_checks(evidence: Evidence, more: Sequence[Check]) -> Evidence:
+    """The evidence with what was checked outside of the figures."""
+    return replace(evidence, checks=(*more, *evidence.checks))

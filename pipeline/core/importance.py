@@ -8,30 +8,18 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from pipeline.core.estimators import Task
-from pipeline.core.metric_names import higher_is_better
-from pipeline.core.metrics import evaluate
-
 
 def permutation_importance(
     predict: Callable[[pd.DataFrame], np.ndarray],
     frame: pd.DataFrame,
-    target: np.ndarray,
-    task: Task,
-    metric: str,
+    value: Callable[[np.ndarray], float],
     rng: np.random.Generator,
     repeats: int = 3,
 ) -> dict[str, float]:
-    """Mean loss in the metric when a column is shuffled (Breiman, Random Forests, 2001, section 10).
+    """Mean loss in value when a column is shuffled (Breiman, Random Forests, 2001, section 10).
 
-    `predict` gives scores as `metrics.evaluate` takes them; positive means that the model needs the column.
+    `value` turns scores into what is lost, more being better; positive means that the model needs the column.
     """
-    ones = np.ones((1, len(target)))
-    sign = 1 if higher_is_better(metric) else -1
-
-    def value(scores: np.ndarray) -> float:
-        return sign * float(evaluate(task, target, scores, ones)[metric][0])
-
     losses = {}
     with threadpool_limits(limits=1):  # many small predictions: threads would cost more than they save
         whole = value(predict(frame))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pipeline.core.estimators import Task
 
+MONEY = "money_per_thousand"
+"""Needs to be told what an outcome is worth."""
 METRICS: dict[Task, tuple[str, ...]] = {
     "binary": (
         "roc_auc",
@@ -15,6 +17,8 @@ METRICS: dict[Task, tuple[str, ...]] = {
         "recall",
         "log_loss",
         "brier_score_loss",
+        "calibration_error",
+        MONEY,
     ),
     "multiclass": ("accuracy", "balanced_accuracy", "f1_macro", "log_loss"),
     "regression": ("r2", "mean_absolute_error", "root_mean_squared_error", "mean_squared_error"),

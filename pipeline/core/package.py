@@ -67,6 +67,8 @@ class Manifest:
     """SHA-256 of each file."""
     libraries: dict[str, str]
     golden_tolerance: float = 1e-6
+    threshold: float = 0.5
+    """Binary: probability of the positive class from which it is the answer."""
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:

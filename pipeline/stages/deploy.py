@@ -1,147 +1,80 @@
-"""Deploy: the servers take the new version, or the old one stays. The champion alias moves last."""
+"""Deploy: the servers take the new version, or the old one stays. Either way the ledger says why."""
 
 from __future__ import annotations
 
 import logging
-import time
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
-from pipeline.adapters.champions import champion_of
+from pipeline.adapters.promotion import Order, Refusal, answering, refusal, roll_out, variant_of
+from pipeline.adapters.versions import name_champion
 from pipeline.config import ModelConfig
 from pipeline.context import RunContext
 from pipeline.core.digest import digest_of
-from pipeline.errors import DeploymentFailed
+from pipeline.ledger import Event, Ledger
 from pipeline.records import DeployRecord, RegisterRecord
-from pipeline.rollout import Plan, RolloutMoved, RolloutStore, ServerStatus, Variant
+from pipeline.rollout import Rollout, RolloutStore
 from pipeline.settings import Settings
 
 log = logging.getLogger("evergreen.deploy")
-POLL_SECONDS = 0.1
 
 
 def deploy(register: RegisterRecord, model: ModelConfig, context: RunContext, settings: Settings) -> DeployRecord:
     """Stage the version on every live server, wait until each reproduced its golden rows, then switch.
 
-    Refused, without touching anything: what the gate did not promote, what a backfill made, and what is not
-    newer than the champion. Raises DeploymentFailed where a server does not take the version in time, or
-    another deployment came first; the old version has answered all along.
+    Refused, without touching anything: what a backfill made, what is not newer than the champion, what was judged
+    against another champion, was rolled back, was not promoted by the gate, or waits for a person.
+    Raises DeploymentFailed where a server does not take the version in time, or another deployment came first;
+    the old version has answered all along.
     """
-    with RolloutStore(settings.database_url) as store:
-        champion = champion_of(model.name, settings)
+    with RolloutStore(settings.database_url) as store, Ledger(settings.database_url) as ledger:
+        rollout = store.get(model.name)
+        champion = answering(rollout)
         if champion is not None and champion.digest == register.digest:
-            _name_champion(model, champion.version, settings)
-            return _record(register, model, store, "unchanged", f"version {champion.version} answers already")
-        reason = refusal(register, context, champion)
-        if reason is not None:
-            return _record(register, model, store, "refused", reason)
-        _roll_out(store, register, model, context, settings, champion)
-        _name_champion(model, register.version, settings)
+            name_champion(model.name, champion.version, rollout.generation, settings)
+            return _record(register, model, store, rollout, "unchanged", f"version {champion.version} answers already")
+        refused = refusal(register, context, champion, ledger, approval=model.deployment.approval is not None)
+        if refused is not None:
+            ledger.append(_refused(register, context, refused))
+            return _record(register, model, store, rollout, "refused", refused.reason)
+        verdict = register.evaluate.verdict
+        order = Order("promoted", "; ".join(verdict.reasons), f"run {context.run_id}", context.run_id)
+        evidence = {"verdict_key": register.evaluate.key, "mode": verdict.mode}
+        variant = variant_of(register, context.cutoff)
+        rollout = roll_out(store, rollout, variant, order, evidence, settings, datetime.now(UTC))
         servers = len(store.servers(model.name))
         told = "no server is running; the next to start answers with it"
         if servers:
             told = "one server answers with it" if servers == 1 else f"{servers} servers answer with it"
-        return _record(register, model, store, "deployed", told)
+        return _record(register, model, store, rollout, "deployed", told)
 
 
-def refusal(register: RegisterRecord, context: RunContext, champion: Variant | None) -> str | None:
-    """Why this version may not become champion; None where it may."""
-    verdict = register.evaluate.verdict
-    if context.kind == "backfill":
-        return f"refused: a backfill moves no traffic (its verdict was {verdict.decision})"
-    if champion is not None and context.cutoff <= datetime.fromisoformat(champion.cutoff):
-        return (
-            f"refused: the cut-off {context.cutoff.isoformat()} is not newer than the champion's {champion.cutoff} "
-            f"(version {champion.version}); use a later --cutoff"
-        )
-    if register.evaluate.champion != (champion.digest if champion else None):
-        return "champion moved: another version answers now than the one it was judged against; run the stages again"
-    if verdict.decision != "PROMOTE":
-        return f"{verdict.decision}: {'; '.join(verdict.reasons)}"
-    return None
-
-
-def _roll_out(
-    store: RolloutStore,
-    register: RegisterRecord,
-    model: ModelConfig,
-    context: RunContext,
-    settings: Settings,
-    champion: Variant | None,
-) -> None:
-    from pipeline.package_files import read_package
-
-    read_package(settings.home / register.package)
-    plan = Plan(model.deployment.strategy, (Variant(
-        name="champion", version=register.version, package=register.package, digest=register.digest,
-        cutoff=context.cutoff.isoformat(), model_digest=register.evaluate.train.digest,
-        judged_against=champion.package if champion else None,
-    ),))  # fmt: skip
-    generation = store.get(model.name).generation
-    try:
-        generation = store.stage(model.name, plan, generation).generation
-    except RolloutMoved as moved:
-        raise DeploymentFailed(f"champion moved: {moved}; run the stages again to be judged against it") from moved
-    try:
-        _wait(store, model.name, generation, settings.deploy_timeout_seconds, active=False)
-        generation = store.activate(model.name, generation).generation
-    except (DeploymentFailed, RolloutMoved, KeyboardInterrupt):
-        store.unstage(model.name, generation)
-        raise
-    _wait(store, model.name, generation, settings.deploy_timeout_seconds, active=True)
-
-
-def _wait(store: RolloutStore, model: str, generation: int, timeout_seconds: float, *, active: bool) -> None:
-    """Until every live server has staged (or activated) this generation; servers that die are not waited for."""
-    end = time.monotonic() + timeout_seconds
-    while True:
-        waiting = [s for s in store.servers(model) if not _done(s, generation, active)]
-        failed = [s for s in waiting if s.staged_state == "failed" and s.generation >= generation]
-        if failed:
-            raise DeploymentFailed(
-                f"server {failed[0].server_id} refused the new version: {failed[0].detail}; the old one still answers"
-            )
-        if not waiting:
-            return
-        if time.monotonic() > end:
-            raise DeploymentFailed(
-                f"server {waiting[0].server_id} did not {'switch to' if active else 'load'} the new version within "
-                f"{timeout_seconds:g} s; look at its log, or raise EVERGREEN_DEPLOY_TIMEOUT_SECONDS"
-            )
-        time.sleep(POLL_SECONDS)
-
-
-def _done(server: ServerStatus, generation: int, active: bool) -> bool:
-    return server.generation >= generation and (active or server.staged_state == "ready")
-
-
-def _name_champion(model: ModelConfig, version: int, settings: Settings) -> None:
-    """Move the alias; a note beside the state spares an unchanged run the question to MLflow."""
-    note = settings.home / "champions" / model.name
-    if note.is_file() and note.read_text(encoding="utf-8") == str(version):
-        return
-    from pipeline.adapters.registry import name_champion
-
-    name_champion(model.name, version, settings)
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(str(version), encoding="utf-8")
+def _refused(register: RegisterRecord, context: RunContext, refused: Refusal) -> Event:
+    """One line for each version, cut-off and reason, however often the run is repeated."""
+    evaluate = register.evaluate
+    return Event(context.model, "refused", register.version, {
+        "code": refused.code, "reason": refused.reason, "cutoff": context.cutoff.isoformat(),
+        "run_id": context.run_id, "run_kind": context.kind, "digest": register.digest,
+        "champion": evaluate.champion, "verdict": evaluate.verdict.decision, "mode": evaluate.verdict.mode,
+        "verdict_key": evaluate.key, "by": f"run {context.run_id}",
+    }, once=f"{register.version} {context.cutoff.isoformat()} {context.kind} {refused.reason}")  # fmt: skip
 
 
 def _record(
     register: RegisterRecord,
     model: ModelConfig,
     store: RolloutStore,
+    rollout: Rollout,
     status: Literal["deployed", "unchanged", "refused"],
     reason: str,
 ) -> DeployRecord:
-    rollout = store.get(model.name)
-    champion = rollout.active.variants[0].version if rollout.active else None
+    champion = answering(rollout)
     return DeployRecord(
         key=digest_of("deploy", register.key, rollout.generation, status),
         status=status,
         reason=reason,
         generation=rollout.generation,
-        champion=champion,
+        champion=champion.version if champion else None,
         servers=len(store.servers(model.name)),
         register=register,
     )

@@ -1,45 +1,81 @@
-"""Evaluate: candidate and champion on the same later rows, and what the gate says."""
+"""Evaluate: candidate and champion, as they would serve, on the same later rows; and what the gate says."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
+from pipeline.adapters.champions import champion_of
 from pipeline.adapters.environment import code_digest, library_versions
 from pipeline.adapters.store import Output, once
 from pipeline.config import ModelConfig
 from pipeline.context import RunContext
 from pipeline.core.digest import digest_of
 from pipeline.core.schema import Schema
+from pipeline.core.verdict import Check, Wear
 from pipeline.errors import NotEnoughData
+from pipeline.ledger import Event, Ledger
 from pipeline.records import EvaluateRecord, TrainRecord
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from pipeline.adapters.rivals import Rival
     from pipeline.adapters.training_rows import Rows
-    from pipeline.core.gate import GateRules
 
-IMPORTANCE_ROWS = 1_000
-"""Rows that importance is measured on: enough to rank features, few enough for a second of work."""
+LEAST_TO_COMPARE = 30
+"""Rows new to both models below which nothing is compared."""
+
+
+@dataclass(frozen=True)
+class Opponent:
+    """Whom the candidate meets, decided before anything is computed."""
+
+    rival: Rival | None
+    stale: str | None
+    """Why no comparison with the champion would be fair."""
+    wear: Wear | None
 
 
 def evaluate(train: TrainRecord, model: ModelConfig, context: RunContext, settings: Settings) -> EvaluateRecord:
-    """Score the rows that judge, compare with the champion on the very same rows, and decide.
+    """Package the candidate, score the rows that judge, compare with the champion on the very same rows, and decide.
 
-    Raises NotEnoughData where those rows hold one class only, PackageInvalid where the champion's package
-    is damaged, OutsideFailure (MLflow).
+    Raises NotEnoughData where those rows hold one class only, PackageInvalid where a package is damaged,
+    OutsideFailure (MLflow, database).
     """
-    from pipeline.adapters.champions import judged_against
+    with Ledger(settings.database_url) as ledger:
+        opponent = _opponent(train, model, context, ledger, settings)
+        sections = model.model_dump(mode="json", include={"name", "task", "metrics", "gate", "behaviour", "payoff"})
+        rival = opponent.rival
+        key = digest_of(
+            "evaluate", train.key, train.digest, rival.register.digest if rival else None, opponent.stale,
+            opponent.wear.candidates if opponent.wear else None, sections, code_digest(), library_versions(),
+        )  # fmt: skip
+        record = once(settings, "evaluate", key, EvaluateRecord,
+                      lambda out: _judge(train, model, context, settings, opponent, key, out))  # fmt: skip
+        ledger.append(_event(record, context))
+    return record
 
-    champion = judged_against(model.name, train.digest, settings)
-    sections = model.model_dump(mode="json", include={"name", "task", "metrics", "gate"})
-    key = digest_of("evaluate", train.key, train.digest, champion, sections,
-                    code_digest(), library_versions())  # fmt: skip
-    return once(settings, "evaluate", key, EvaluateRecord,
-                lambda out: _judge(train, model, context, settings, champion, key, out))  # fmt: skip
+
+def _opponent(
+    train: TrainRecord, model: ModelConfig, context: RunContext, ledger: Ledger, settings: Settings
+) -> Opponent:
+    from pipeline.adapters.rivals import rival_of, shares_judged
+    from pipeline.core.wear import wear
+
+    rival = rival_of(model.name, train.digest, champion_of(model.name, settings), ledger)
+    if rival is None:
+        return Opponent(None, None, None)
+    if context.cutoff <= rival.cutoff:
+        return Opponent(rival, (
+            f"no comparison: the champion (version {rival.version}) knows all up to {rival.cutoff.isoformat()}, "
+            f"which is not before this cut-off, {context.cutoff.isoformat()}"
+        ), None)  # fmt: skip
+    window = (train.prepare.test_from, train.prepare.test_until)
+    return Opponent(rival, None, wear(shares_judged(model.name, train.digest, window, ledger), model.gate.confidence))
 
 
 def _judge(
@@ -47,47 +83,83 @@ def _judge(
     model: ModelConfig,
     context: RunContext,
     settings: Settings,
-    champion: str | None,
+    opponent: Opponent,
     key: str,
     out: Output,
 ) -> EvaluateRecord:
     import numpy as np
 
+    from pipeline.adapters import judging
+    from pipeline.adapters.candidates import package_candidate
+    from pipeline.adapters.evidence import show
+    from pipeline.adapters.rivals import scores_of, unseen
     from pipeline.adapters.training_rows import read_rows
-    from pipeline.core.gate import GateRules, compare, judge
-    from pipeline.package_files import load_model
+    from pipeline.core.gate import examine, judge, with_checks
+    from pipeline.package_files import read_package
 
-    folder = settings.home / train.model
+    path = settings.home / train.model
     schema = Schema.from_json((settings.home / train.prepare.validate.schema).read_text(encoding="utf-8"))
-    classes = tuple(json.loads(folder.with_name("classes.json").read_text(encoding="utf-8")))
-    rows = read_rows(settings.home / train.prepare.test, schema, model, classes)
+    classes = tuple(json.loads(path.with_name("classes.json").read_text(encoding="utf-8")))
+    test = settings.home / train.prepare.test
+    rows = read_rows(test, schema, model, classes)
     _require_both_classes(rows, model)
-    fitted = load_model(folder.read_bytes())
-
-    def predict(frame: Any) -> np.ndarray:
-        found = fitted.predict(frame) if model.task == "regression" else fitted.predict_proba(frame)
-        return np.asarray(found, dtype=np.float64)
-
-    rules = GateRules(model.primary_metric, model.metrics.floors, model.gate.margin, model.gate.confidence,
-                      model.gate.resamples, model.training.seed)  # fmt: skip
-    scores = predict(rows.frame)
-    rival = _champion_scores(champion, rows, classes, model, settings) if champion else None
-    compared = compare(model.task, rows.target, scores, rival, rules)
-    verdict = judge(compared, rules)
+    seen = read_rows(settings.home / train.prepare.train, schema, model, classes)
+    folder, digest, form = package_candidate(
+        path.read_bytes(), model, schema, classes, seen.frame, rows.frame, settings
+    )
+    predictor = read_package(folder).predictor
+    judged, table = judging.judged_rows(rows, test, model), judging.judged_table(rows, test, model)
+    scores = judging.predict(predictor, rows.frame)
+    rules = judging.gate_rules(model)
+    rival_scores, mask = None, None
+    more: list[Check] = []
+    if opponent.stale:
+        more.append(Check("law", "time", "fail", opponent.stale))
+    elif opponent.rival is not None:
+        mask = unseen(train.prepare, opponent.rival, model, settings)
+        rival_scores, threshold = scores_of(opponent.rival, rows.frame, classes, settings)
+        judged = judged.against(threshold)
+        if _too_few(mask, rows, model):
+            told = (
+                f"only {int(mask.sum())} of {len(mask)} rows that judge are new to the champion "
+                f"(version {opponent.rival.version}); wait for more labels"
+            )
+            more.append(Check("law", "fresh rows", "unclear", told))
+            rival_scores = None
+    examined = examine(judged, table, scores, rival_scores, mask, rules, opponent.wear)
+    fair, rates = judging.fairness_checks(judged, table, scores, model)
+    fast, latency_ms = judging.latency_check(settings.relative(folder), digest, model, settings)
+    more += [*judging.behaviour_checks(predictor, rows, model), *fair, *fast]
+    verdict = judge(examined, rules, more)
     np.save(out.path("predictions.npy"), scores, allow_pickle=False)
+    rival = opponent.rival
     record = EvaluateRecord(
         key=key,
-        metrics=compared.candidate,
-        champion=champion.rsplit("/", 1)[-1] if champion else None,
-        champion_metrics=compared.champion,
-        difference=compared.difference,
+        package=settings.relative(folder),
+        package_digest=digest,
+        form=form,
+        metrics=examined.candidate,
+        champion=rival.register.digest if rival else None,
+        champion_version=rival.version if rival else None,
+        champion_metrics=examined.champion,
+        difference=examined.difference,
+        evidence=with_checks(examined.evidence, more),
+        threshold=model.threshold,
+        latency_ms=latency_ms,
+        fairness=rates,
         verdict=verdict,
         predictions=out.named("predictions.npy"),
         predictions_digest=hashlib.sha256(np.ascontiguousarray(scores).tobytes()).hexdigest(),
         train=train,
     )
-    _show(record, model, context, settings, rows, scores, predict, classes, rules, out)
+    show(record, model, context, settings, rows, judged, scores, predictor, classes, out)
     return record
+
+
+def _too_few(mask: np.ndarray, rows: Rows, model: ModelConfig) -> bool:
+    if int(mask.sum()) < LEAST_TO_COMPARE:
+        return True
+    return model.task == "binary" and len(set(rows.target[mask].tolist())) < 2
 
 
 def _require_both_classes(rows: Rows, model: ModelConfig) -> None:
@@ -98,65 +170,17 @@ def _require_both_classes(rows: Rows, model: ModelConfig) -> None:
         )
 
 
-def _champion_scores(
-    package: str, rows: Rows, classes: tuple[str, ...], model: ModelConfig, settings: Settings
-) -> np.ndarray:
-    """The champion's scores of the same rows, its classes in the candidate's order."""
-    import numpy as np
-
-    from pipeline.package_files import read_package
-
-    predictor = read_package(settings.home / package).predictor
-    names = {feature.name for feature in predictor.signature.features}
-    missing = names - set(rows.frame.columns)
-    if missing:
-        raise NotEnoughData(
-            f"{model.name}: the champion needs the column {sorted(missing)[0]!r}, which the candidate's rows lack; "
-            "keep it among the features until a champion without it answers"
-        )
-    scores = predictor.scores({name: rows.frame[name].to_numpy() for name in names})
-    if model.task == "regression":
-        return np.asarray(scores)
-    own = [str(c) for c in predictor.signature.classes]
-    aligned = np.zeros((len(scores), len(classes)))
-    for column, name in enumerate(classes):
-        if name in own:
-            aligned[:, column] = scores[:, own.index(name)]
-    return aligned
-
-
-def _show(
-    record: EvaluateRecord, model: ModelConfig, context: RunContext, settings: Settings, rows: Rows,
-    scores: np.ndarray, predict: Any, classes: tuple[str, ...], rules: GateRules, out: Output,
-) -> None:  # fmt: skip
-    """Metrics with intervals, the verdict and the pictures, on the MLflow run of the candidate."""
-    import numpy as np
-
-    from pipeline.adapters.plots import draw
-    from pipeline.adapters.tracking import open_run
-    from pipeline.core.importance import permutation_importance
-
-    few = slice(0, IMPORTANCE_ROWS)
-    importance = permutation_importance(
-        predict, rows.frame[few], rows.target[few], model.task, rules.primary, np.random.default_rng(rules.seed)
-    )
-    plots = out.path("plots")
-    plots.mkdir()
-    draw(model.task, rows.target, scores, list(classes), importance, plots)
-    out.path("importance.json").write_text(json.dumps(importance, indent=2), encoding="utf-8")
-    with open_run(settings, record.train.mlflow_run) as run:
-        values = {name: interval.value for name, interval in record.metrics.items()}
-        bounds = {f"{n}_low": i.low for n, i in record.metrics.items()} | {
-            f"{n}_high": i.high for n, i in record.metrics.items()
-        }
-        run.metrics(values | bounds, at_ms=int(context.cutoff.timestamp() * 1000))
-        tags = {
-            "evergreen.verdict": record.verdict.decision,
-            "evergreen.reasons": "; ".join(record.verdict.reasons),
-            "evergreen.predictions_sha256": record.predictions_digest,
-        }
-        run.log({}, tags)
-        run.folder(plots, "plots")
-        run.text(
-            (settings.home / record.train.prepare.validate.data_docs).read_text(encoding="utf-8"), "data_docs.html"
-        )
+def _event(record: EvaluateRecord, context: RunContext) -> Event:
+    """The verdict as a line of the ledger; the same judgement again is the same line."""
+    prepare = record.train.prepare
+    return Event(context.model, "verdict", None, {
+        "candidate": record.train.digest, "package": record.package_digest, "compared_with": record.champion,
+        "compared_version": record.champion_version, "window": [prepare.test_from, prepare.test_until],
+        "rows": prepare.digest, "cutoff": context.cutoff.isoformat(), "run_id": context.run_id,
+        "run_kind": context.kind, "verdict": asdict(record.verdict),
+        "metrics": {name: asdict(interval) for name, interval in record.metrics.items()},
+        "champion_metrics": {name: asdict(interval) for name, interval in record.champion_metrics.items()},
+        "difference": asdict(record.difference) if record.difference else None,
+        "wear": asdict(record.evidence.wear) if record.evidence.wear else None,
+        "labels_needed": record.evidence.labels_needed, "key": record.key,
+    }, once=record.key)  # fmt: skip

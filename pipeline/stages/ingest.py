@@ -42,7 +42,7 @@ def _take(model: ModelConfig, context: RunContext, settings: Settings, key: str,
     from pipeline.adapters.sources import open_table
 
     table = open_table(model.source)
-    table.require([*model.reserved_columns, *(model.features.columns or {})])
+    table.require([*model.reserved_columns, *(model.features.columns or {}), *model.judged_columns])
     path = out.path("snapshot.parquet")
     taken = take_snapshot(table, model, context.cutoff, path, out.path("rejected.parquet"), settings.threads)
     if taken.rows == 0:

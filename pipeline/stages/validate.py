@@ -7,12 +7,13 @@ from typing import Any
 
 from pipeline.adapters.environment import code_digest, library_versions
 from pipeline.adapters.store import Output, once
-from pipeline.config import Expectation, ModelConfig
+from pipeline.config import ModelConfig
 from pipeline.context import RunContext
 from pipeline.core.digest import digest_of
 from pipeline.core.schema import Schema, check_schema
 from pipeline.errors import DataRefused
 from pipeline.records import IngestRecord, ValidateRecord
+from pipeline.sections import Expectation
 from pipeline.settings import Settings
 
 
@@ -27,6 +28,7 @@ def validate(ingest: IngestRecord, model: ModelConfig, context: RunContext, sett
     key = digest_of(
         "validate", ingest.digest, ingest.rejected_reasons, schema.digest,
         model.model_dump(mode="json", include={"entity", "time", "target", "task", "validation", "features", "name"}),
+        model.judged_columns,
         code_digest(), library_versions(),
     )  # fmt: skip
     record = once(settings, "validate", key, ValidateRecord,

@@ -9,12 +9,14 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from pipeline.adapters.registry import one_at_a_time
+from pipeline.adapters.versions import one_at_a_time
 from pipeline.errors import OutsideFailure
+from pipeline.ledger import Event
 from pipeline.rollout import Plan, RolloutMoved, RolloutStore, ServerStatus, Variant
 
 
@@ -82,7 +84,9 @@ def test_of_twenty_deployments_at_once_one_wins_also_on_postgresql(database_url)
     store = RolloutStore(database_url)
     assert store.get("raced").generation == 1
     assert store.get("raced").staged == plan(won.index(True))
-    assert store.activate("raced", 1).active == plan(won.index(True))
+    assert store.activate("raced", 1, Event("raced", "promoted", 1, {}), datetime.now(UTC)).active == plan(
+        won.index(True)
+    )
     assert store.models() == ["raced"]
     store.close()
 

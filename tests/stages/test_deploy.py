@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import mlflow
 import numpy as np
@@ -12,11 +13,12 @@ import pytest
 from pipeline.adapters.champions import champion_of
 from pipeline.config import override
 from pipeline.errors import BadData, DeploymentFailed, OutsideFailure, PackageInvalid
+from pipeline.ledger import Event
 from pipeline.package_files import read_package
 from pipeline.rollout import Plan, RolloutMoved, RolloutStore, ServerStatus
 from pipeline.stages.deploy import deploy
 from pipeline.stages.register import register
-from tests.conftest import at, customers, turn
+from tests.conftest import LENIENT, at, customers, turn
 
 
 def client_of(settings):
@@ -70,7 +72,7 @@ def test_whatever_is_wrong_with_a_later_run_the_earlier_champion_answers_on(writ
 
 
 def test_a_candidate_judged_against_a_champion_that_is_gone_is_refused(write_model, settings):
-    model = override(write_model(customers()), {"gate.margin": 0.5})
+    model = override(write_model(customers()), LENIENT)
     turn(model, settings, "2025-08-01")
     late = turn(override(model, {"training.parameters": {"C": 0.5}}), settings, "2025-10-01", until="register")
     assert turn(override(model, {"training.parameters": {"C": 0.3}}), settings, "2025-09-01").status == "deployed"
@@ -82,14 +84,14 @@ def test_a_candidate_judged_against_a_champion_that_is_gone_is_refused(write_mod
 def test_a_newer_model_is_judged_against_the_champion_on_the_same_rows(write_model, settings):
     model = write_model(customers())
     first = turn(model, settings, "2025-08-01")
-    forest = override(model, {"training.estimator": "sklearn.ensemble.RandomForestClassifier", "gate.margin": 0.2})
+    forest = override(model, {"training.estimator": "sklearn.ensemble.RandomForestClassifier", **LENIENT})
     second = turn(forest, settings, "2025-10-01")
     judged = second.register.evaluate
     assert judged.champion == first.register.digest
     assert judged.difference is not None
     assert judged.champion_metrics["roc_auc"].value > 0.6
     assert second.status == "deployed"
-    assert champion_of("churn", settings).judged_against == first.register.package
+    assert champion_of("churn", settings).judged_against == first.register.version
 
 
 def test_the_same_content_registers_once_even_in_a_race(write_model, settings):
@@ -109,7 +111,7 @@ def test_a_server_that_cannot_load_the_new_version_keeps_the_old_one_everywhere(
     model = write_model(customers())
     first = turn(model, settings, "2025-08-01")
     registered = turn(
-        override(model, {"training.parameters": {"C": 0.5}, "gate.margin": 0.2}),
+        override(model, {"training.parameters": {"C": 0.5}, **LENIENT}),
         settings,
         "2025-10-01",
         until="register",
@@ -153,7 +155,7 @@ def test_of_two_deployments_at_once_one_wins_and_the_other_is_told(settings):
     with pytest.raises(RolloutMoved, match="no longer at generation 0"):
         store.stage("churn", plan, 0)
     with pytest.raises(RolloutMoved):
-        store.activate("churn", 0)
+        store.activate("churn", 0, Event("churn", "promoted", 1, {}), datetime.now(UTC))
 
 
 def test_a_package_with_one_changed_byte_is_refused_by_the_name_of_the_file(write_model, settings):

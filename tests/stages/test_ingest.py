@@ -5,8 +5,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config import Source, Sql
 from pipeline.errors import NotEnoughData, SourceUnreadable
+from pipeline.sections import Source, Sql
 from pipeline.stages.ingest import ingest
 from tests.conftest import at, customers
 

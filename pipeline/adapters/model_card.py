@@ -1,0 +1,228 @@
+"""The model card (Mitchell et al., Model Cards for Model Reporting, 2019): one HTML page that prints well."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pipeline.config import ModelConfig
+from pipeline.context import RunContext
+from pipeline.core.metric_names import MONEY
+from pipeline.core.verdict import Interval
+from pipeline.records import RegisterRecord
+from pipeline.settings import Settings
+
+TEMPLATE = "model_card.html.j2"
+WIDTH = 190
+"""Pixels of the drawn intervals."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One metric as a row of the table."""
+
+    name: str
+    primary: bool
+    value: str
+    interval: str
+    champion: str
+    x: float
+    x1: float
+    x2: float
+    xc: float | None
+
+
+def model_card(record: RegisterRecord, model: ModelConfig, context: RunContext, settings: Settings, commit: str) -> str:
+    """The page: what the version is, what it learned from, how good it is and where not, and where it comes from."""
+    evaluate = record.evaluate
+    evidence, train = evaluate.evidence, evaluate.train
+    prepare = train.prepare
+    told = set(evaluate.verdict.reasons)
+    outside = ("behaviour", "fairness", "latency")
+    plots = (settings.home / evaluate.predictions).with_name("plots")
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template(TEMPLATE).render(
+        record=record,
+        model=model,
+        title=model.description or f"Model {model.name}",
+        estimator=model.training.estimator.rsplit(".", 1)[-1],
+        cutoff=context.cutoff.strftime("%d %B %Y, %H:%M UTC"),
+        verdict=evaluate.verdict,
+        tiles=_tiles(record, model),
+        what=_what(record, model),
+        use=_use(record, model),
+        others=[c for c in evidence.checks if c.told not in told and c.kind not in outside],
+        rows=f"{evidence.rows:,}",
+        entities=f"{evidence.entities:,}" if evidence.entities != evidence.rows else "",
+        entity=" and ".join(model.entity),
+        confidence=f"{model.gate.confidence:.0%}",
+        champion=evaluate.champion_version if evaluate.champion_metrics else None,
+        metrics=[
+            _drawn(name, found, evaluate.champion_metrics.get(name), model) for name, found in _ordered(record, model)
+        ],
+        slices=[_slice(s) for s in evidence.slices],
+        searched=f"{evidence.slices_searched:,}",
+        asked=[c for c in evidence.checks if c.kind in outside],
+        pictures=[{"name": p.stem, "data": _base64(p)} for p in sorted(plots.glob("*.png"))],
+        data=[
+            ("table as known at", context.cutoff.isoformat()),
+            ("rows known", f"{prepare.validate.ingest.rows:,}, {prepare.validate.quarantined_rows:,} set apart as bad"),
+            ("learned from", f"{prepare.train_rows:,} rows, until {prepare.train_until or 'the last of them'}"),
+            ("judged on", _judged_on(record)),
+            ("left out between", f"{prepare.embargoed_rows:,} rows, whose labels were not final in time"),
+            ("features", ", ".join(_features(record, settings))),
+            ("target", f"{model.target.column}, final after {model.target.known_after_days:g} days"),
+        ],
+        limits=_limits(record, model),
+        lineage=[
+            ("data snapshot (MD5)", prepare.validate.ingest.digest),
+            ("code", commit),
+            ("MLflow run", train.mlflow_run),
+            ("run", f"{context.run_id} ({context.kind})"),
+            ("model (SHA-256)", train.digest),
+            ("package (SHA-256)", record.digest),
+            ("predictions (SHA-256)", evaluate.predictions_digest),
+            ("made again by", f"python -m pipeline reproduce {record.version} --model {model.name}"),
+        ],
+    )  # fmt: skip
+
+
+def attach(page: str, record: RegisterRecord, settings: Settings) -> None:
+    """Leave the card on the version's MLflow run."""
+    from pipeline.adapters.tracking import open_run
+
+    with open_run(settings, record.evaluate.train.mlflow_run) as run:
+        run.text(page, "model_card.html")
+
+
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def _tiles(record: RegisterRecord, model: ModelConfig) -> list[dict[str, str]]:
+    evaluate = record.evaluate
+    primary = evaluate.metrics[model.primary_metric]
+    tiles = [{"value": _number(primary.value), "label": model.primary_metric.replace("_", " ")}]
+    if evaluate.difference is not None:
+        gap = evaluate.difference
+        label = f"better than the champion ({gap.low:+.3f} to {gap.high:+.3f})"
+        tiles.append({"value": f"{gap.value:+.4f}", "label": label})
+    if MONEY in evaluate.metrics:
+        money = evaluate.metrics[MONEY]
+        label = f"made per thousand rows ({money.low:,.0f} to {money.high:,.0f})"
+        tiles.append({"value": f"{money.value:,.0f}", "label": label})
+    if "calibration_error" in evaluate.metrics:
+        error = evaluate.metrics["calibration_error"].value
+        tiles.append({"value": f"{100 * error:.1f} points", "label": "typical error of a probability"})
+    if evaluate.latency_ms is not None:
+        tiles.append({"value": f"{evaluate.latency_ms:.1f} ms", "label": "99th percentile in the server"})
+    tiles.append({"value": f"{evaluate.evidence.rows:,}", "label": "later rows judged"})
+    return tiles
+
+
+def _what(record: RegisterRecord, model: ModelConfig) -> str:
+    name = model.training.estimator.rsplit(".", 1)[-1]
+    kinds = {"binary": "a yes or no with its probability", "multiclass": "one of several classes with its probability",
+             "regression": "a number"}  # fmt: skip
+    return (
+        f"{name} of scikit-learn, predicting {model.target.column}: {kinds[model.task]}. It is served in the form "
+        f"“{record.form}”, which was shown to give scikit-learn's own answers on real rows."
+    )
+
+
+def _use(record: RegisterRecord, model: ModelConfig) -> str:
+    if model.task != "binary":
+        return "One row is one answer."
+    source = "where the declared payoffs make yes worth more than no" if model.payoff else "the default"
+    return f"The answer is yes from a probability of {record.evaluate.threshold:.3f} on, {source}."
+
+
+def _ordered(record: RegisterRecord, model: ModelConfig) -> list[tuple[str, Interval]]:
+    return sorted(record.evaluate.metrics.items(), key=lambda item: (item[0] != model.primary_metric, item[0]))
+
+
+def _drawn(name: str, found: Interval, champion: Interval | None, model: ModelConfig) -> Drawn:
+    """Bars on a scale of 0 to 1 where the metric has one, else around what was found."""
+    known = [found.low, found.high, found.value, *([champion.value] if champion else [])]
+    low, high = (0.0, 1.0) if min(known) >= 0 and max(known) <= 1 else (min(known), max(known))
+    room = (high - low) or 1.0
+
+    def place(value: float) -> float:
+        return round(4 + (WIDTH - 8) * (value - low) / room, 1)
+
+    return Drawn(
+        name.replace("_", " "), name == model.primary_metric, _number(found.value),
+        f"{_number(found.low)} to {_number(found.high)}", _number(champion.value) if champion else "",
+        place(found.value), place(found.low), place(found.high), place(champion.value) if champion else None,
+    )  # fmt: skip
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def _slice(found: Any) -> dict[str, Any]:
+    return {
+        "name": found.name, "declared": found.declared, "rows": f"{found.rows:,}", "outcome": found.outcome,
+        "mine": f"{found.candidate_loss:.4f}",
+        "theirs": "-" if found.champion_loss is None else f"{found.champion_loss:.4f}",
+    }  # fmt: skip
+
+
+def _judged_on(record: RegisterRecord) -> str:
+    prepare = record.evaluate.train.prepare
+    window = f", {prepare.test_from} to {prepare.test_until}" if prepare.test_from else ""
+    return f"{prepare.test_rows:,} rows{window}"
+
+
+def _features(record: RegisterRecord, settings: Settings) -> list[str]:
+    from pipeline.core.schema import Schema
+
+    path = settings.home / record.evaluate.train.prepare.validate.schema
+    return list(Schema.from_json(path.read_text(encoding="utf-8")).features)
+
+
+def _limits(record: RegisterRecord, model: ModelConfig) -> list[str]:
+    """What follows from the way it was made; nothing here is a phrase for every model."""
+    evaluate = record.evaluate
+    prepare, evidence = evaluate.train.prepare, evaluate.evidence
+    limits = []
+    if model.time and model.time.event:
+        limits.append(
+            f"It was judged on events until {prepare.test_until}; how it does on later ones has to be watched."
+        )
+    elif model.time:
+        limits.append("Time is told by the order of rows only; nothing is known of how fast the world changes.")
+    else:
+        limits.append(
+            "The table has no time: rows were parted by who they are about, so change over time is not judged."
+        )
+    if "calibration_error" in evaluate.metrics and evaluate.metrics["calibration_error"].low > 0.02:
+        error = evaluate.metrics["calibration_error"].value
+        limits.append(f"Its probabilities are off by {100 * error:.1f} points in a typical case: rank by them only.")
+    thin = [s.name for s in evidence.slices if s.rows < model.gate.slice_min_rows]
+    if thin:
+        limits.append(f"Too few rows to tell how it does on: {', '.join(thin)}.")
+    if evidence.compared_rows and evidence.compared_rows < evidence.rows:
+        limits.append(f"Only {evidence.compared_rows:,} of the rows were new to the champion, and compare the two.")
+    if evidence.wear and evidence.wear.candidates > 1:
+        limits.append(
+            f"The rows that judged it have judged {evidence.wear.candidates:.1f} candidates; "
+            f"it had to be better with {evidence.wear.confidence:.3%} confidence."
+        )
+    if prepare.validate.quarantined_rows:
+        worst = max(prepare.validate.quarantined_reasons.items(), key=lambda item: item[1])
+        limits.append(
+            f"{prepare.validate.quarantined_rows:,} rows were set apart, most for: {worst[0]} ({worst[1]:,})."
+        )
+    if not model.gate.fairness:
+        limits.append("No groups are declared in the model file, so fairness between groups was not looked at.")
+    if not model.behaviour:
+        limits.append("No behavioural tests are declared in the model file.")
+    return limits

@@ -1,0 +1,204 @@
+"""Promotion: the laws about who may become champion, and the one way in which traffic moves.
+
+A version is staged on every live server, proven there, then activated: one transaction that also writes the
+ledger. The alias in the registry follows; it is moved again by whoever comes next, should this process die.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from pipeline.adapters.versions import name_champion
+from pipeline.context import RunContext
+from pipeline.errors import DeploymentFailed
+from pipeline.ledger import Event, Ledger
+from pipeline.package_files import read_package
+from pipeline.records import RegisterRecord
+from pipeline.rollout import Plan, Rollout, RolloutMoved, RolloutStore, ServerStatus, Variant
+from pipeline.settings import Settings
+
+POLL_SECONDS = 0.1
+Code = Literal["backfill", "stale_cutoff", "champion_moved", "gate", "withdrawn", "approval", "rejected"]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a version may not become champion."""
+
+    code: Code
+    reason: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """Who makes this version champion, and why."""
+
+    kind: Literal["promoted", "rolled_back"]
+    reason: str
+    by: str
+    """A person, or the run."""
+    run_id: str | None = None
+    overruled: bool = False
+    """A person did so against the verdict."""
+
+
+def answering(rollout: Rollout) -> Variant | None:
+    """The champion of a rollout."""
+    return rollout.active.variants[0] if rollout.active else None
+
+
+def law_of_time(cutoff: datetime, champion: Variant | None) -> Refusal | None:
+    """Only a newer cut-off than the champion's may take its place."""
+    if champion is None or cutoff > datetime.fromisoformat(champion.cutoff):
+        return None
+    return Refusal(
+        "stale_cutoff",
+        f"refused: the cut-off {cutoff.isoformat()} is not newer than the champion's {champion.cutoff} "
+        f"(version {champion.version}); use a later --cutoff, or `rollback` to go back on purpose",
+    )
+
+
+def refusal(
+    register: RegisterRecord, context: RunContext, champion: Variant | None, ledger: Ledger, *, approval: bool
+) -> Refusal | None:
+    """Why this version may not become champion by itself; None where it may."""
+    verdict = register.evaluate.verdict
+    if context.kind == "backfill":
+        return Refusal("backfill", f"refused: a backfill moves no traffic (its verdict was {verdict.decision})")
+    late = law_of_time(context.cutoff, champion)
+    if late is not None:
+        return late
+    moved = _moved(register, champion)
+    if moved is not None:
+        return moved
+    if is_withdrawn(ledger, context.model, register.version):
+        return Refusal(
+            "withdrawn", f"refused: version {register.version} was rolled back; only a person can `promote` it again"
+        )
+    if verdict.decision != "PROMOTE":
+        return Refusal("gate", f"{verdict.decision}: {'; '.join(verdict.reasons)}")
+    return _unapproved(register, context.model, ledger) if approval else None
+
+
+def _moved(register: RegisterRecord, champion: Variant | None) -> Refusal | None:
+    if register.evaluate.champion == (champion.digest if champion else None):
+        return None
+    return Refusal(
+        "champion_moved",
+        "champion moved: another version answers now than the one it was judged against; run the stages again",
+    )
+
+
+def may_be_promoted(
+    register: RegisterRecord, cutoff: datetime, champion: Variant | None, *, overrule: bool
+) -> Refusal | None:
+    """The laws that bind a person too. Only the gate's verdict can be overruled, and then it is written down."""
+    late = law_of_time(cutoff, champion)
+    if late is not None:
+        return late
+    moved = _moved(register, champion)
+    if moved is not None:
+        return moved
+    verdict = register.evaluate.verdict
+    if verdict.decision != "PROMOTE" and not overrule:
+        told = f"{verdict.decision}: {'; '.join(verdict.reasons)}"
+        return Refusal("gate", f"{told}; --overrule promotes it nevertheless, and the ledger will say so")
+    return None
+
+
+def is_withdrawn(ledger: Ledger, model: str, version: int) -> bool:
+    """Whether the version was rolled back, and no person has promoted it since."""
+    back = [line for line in ledger.lines(model, "rolled_back") if line.body["from_version"] == version]
+    if not back:
+        return False
+    again = ledger.last(model, "promoted", version=version)
+    return again is None or again.number < back[-1].number
+
+
+def _unapproved(register: RegisterRecord, model: str, ledger: Ledger) -> Refusal | None:
+    answer = ledger.last(model, "approved", "rejected", version=register.version)
+    if answer is None or answer.body["champion"] != register.evaluate.champion:
+        return Refusal(
+            "approval",
+            f"version {register.version} waits for a person: "
+            f"`python -m pipeline approve {register.version} --model {model}` (or --reject)",
+        )
+    if answer.kind == "rejected":
+        return Refusal("rejected", f"rejected by {answer.body['by']}: {answer.body['reason']}")
+    return None
+
+
+def variant_of(register: RegisterRecord, cutoff: datetime) -> Variant:
+    """A registered version as the one that is to answer."""
+    return Variant(
+        name="champion",
+        version=register.version,
+        package=register.package,
+        digest=register.digest,
+        cutoff=cutoff.isoformat(),
+        model_digest=register.evaluate.train.digest,
+        judged_against=register.evaluate.champion_version,
+    )
+
+
+def roll_out(
+    store: RolloutStore,
+    rollout: Rollout,
+    variant: Variant,
+    order: Order,
+    evidence: dict[str, Any],
+    settings: Settings,
+    now: datetime,
+) -> Rollout:
+    """Move the traffic to this version, or raise DeploymentFailed and leave all as it is.
+
+    `rollout` is what was looked at when it was decided: where it is no longer so, "champion moved".
+    """
+    read_package(settings.home / variant.package)
+    model, generation = rollout.model, rollout.generation
+    champion = answering(rollout)
+    event = Event(model, order.kind, variant.version, {
+        "digest": variant.digest, "package": variant.package, "cutoff": variant.cutoff,
+        "from_version": champion.version if champion else None, "reason": order.reason, "by": order.by,
+        "run_id": order.run_id, "overruled": order.overruled, "generation": generation + 2, **evidence,
+    })  # fmt: skip
+    try:
+        generation = store.stage(model, Plan("direct", (variant,)), generation).generation
+        try:
+            _wait(store, model, generation, settings.deploy_timeout_seconds, active=False)
+            done = store.activate(model, generation, event, now)
+        except (DeploymentFailed, KeyboardInterrupt):
+            store.unstage_quietly(model, generation)
+            raise
+    except RolloutMoved as moved:
+        raise DeploymentFailed(f"champion moved: {moved}; run the stages again to be judged against it") from moved
+    _wait(store, model, done.generation, settings.deploy_timeout_seconds, active=True)
+    name_champion(model, variant.version, done.generation, settings)
+    return done
+
+
+def _wait(store: RolloutStore, model: str, generation: int, timeout_seconds: float, *, active: bool) -> None:
+    """Until every live server has staged (or activated) this generation; servers that die are not waited for."""
+    end = time.monotonic() + timeout_seconds
+    while True:
+        waiting = [s for s in store.servers(model) if not _done(s, generation, active)]
+        failed = [s for s in waiting if s.staged_state == "failed" and s.generation >= generation]
+        if failed:
+            raise DeploymentFailed(
+                f"server {failed[0].server_id} refused the new version: {failed[0].detail}; the old one still answers"
+            )
+        if not waiting:
+            return
+        if time.monotonic() > end:
+            raise DeploymentFailed(
+                f"server {waiting[0].server_id} did not {'switch to' if active else 'load'} the new version within "
+                f"{timeout_seconds:g} s; look at its log, or raise EVERGREEN_DEPLOY_TIMEOUT_SECONDS"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _done(server: ServerStatus, generation: int, active: bool) -> bool:
+    return server.generation >= generation and (active or server.staged_state == "ready")

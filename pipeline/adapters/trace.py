@@ -1,0 +1,111 @@
+"""From a prediction back to everything that made it: variant, model, run, data, code, and why it was champion."""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import BadConfiguration
+from pipeline.ledger import MOVES, Ledger
+from pipeline.settings import Settings
+
+
+def why(prediction_id: str, settings: Settings) -> dict[str, Any]:
+    """The story of one prediction, as plain JSON.
+
+    Raises BadConfiguration where it is not in the log, or its version not in the ledger.
+    """
+    entry = find_prediction(prediction_id, settings)
+    model, version = str(entry["model"]), int(entry["version"])
+    answered = datetime.fromtimestamp(entry["time"], UTC)
+    with Ledger(settings.database_url) as ledger:
+        registered = ledger.last(model, "registered", version=version)
+        if registered is None:
+            raise BadConfiguration(f"the ledger does not know version {version} of {model}, which answered")
+        move = ledger.last(model, *MOVES, version=version, until=answered)
+        answer = ledger.last(model, "approved", "rejected", version=version, until=answered)
+    record = registered.body["record"]
+    evaluate = record["evaluate"]
+    train = evaluate["train"]
+    prepare = train["prepare"]
+    return {
+        "prediction": {
+            "id": prediction_id,
+            "at": answered.isoformat(),
+            "answer": entry["prediction"],
+            "confidence": entry["confidence"],
+            "user_id": entry["user_id"],
+            "features": entry["features"],
+        },
+        "model": model,
+        "variant": entry["variant"],
+        "version": version,
+        "package_sha256": entry["digest"],
+        "same_package_as_registered": entry["digest"] == record["digest"],
+        "run": {
+            "id": registered.body["run_id"],
+            "kind": registered.body["run_kind"],
+            "cutoff": registered.body["cutoff"],
+            "mlflow_run": train["mlflow_run"],
+        },
+        "data": {
+            "snapshot_md5": prepare["validate"]["ingest"]["digest"],
+            "snapshot": prepare["validate"]["ingest"]["snapshot"],
+            "train_rows": prepare["train_rows"],
+            "train_until": prepare["train_until"],
+            "judged_on": [prepare["test_from"], prepare["test_until"]],
+        },
+        "code": {"commit": registered.body["code_version"], "sources_sha256": registered.body["code_digest"]},
+        "gate": {
+            "decision": evaluate["verdict"]["decision"],
+            "reasons": evaluate["verdict"]["reasons"],
+            "compared_with_version": evaluate["champion_version"],
+            "difference": evaluate["difference"],
+            "ledger_line": registered.number,
+        },
+        "champion": None if move is None else {
+            "since": move.at, "how": move.kind, "by": move.body["by"], "reason": move.body["reason"],
+            "ledger_line": move.number,
+        },
+        "approval": None if answer is None else {
+            "answer": answer.kind, "by": answer.body["by"], "at": answer.at, "ledger_line": answer.number,
+        },
+    }  # fmt: skip
+
+
+def find_prediction(prediction_id: str, settings: Settings) -> dict[str, Any]:
+    """The line of the prediction log; its identifier begins with the time, so that one day is looked at."""
+    needle = json.dumps(prediction_id).encode()
+    for path in _files(prediction_id, settings.predictions):
+        found = _find(path, needle)
+        if found is not None:
+            return found
+    raise BadConfiguration(
+        f"no prediction {prediction_id!r} in {settings.predictions}; the identifier stands in the service's answer"
+    )
+
+
+def _files(prediction_id: str, folder: Path) -> Iterator[Path]:
+    try:
+        day = datetime.fromtimestamp(int(prediction_id[:12], 16) / 1000, UTC).strftime("%Y-%m-%d")
+    except (ValueError, OverflowError, OSError):
+        return iter(())
+    return iter(sorted(folder.glob(f"*/day={day}/*.jsonl")))
+
+
+def _find(path: Path, needle: bytes) -> dict[str, Any] | None:
+    if path.stat().st_size == 0:
+        return None
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        place = -1
+        while (place := content.find(needle, place + 1)) >= 0:
+            start = content.rfind(b"\n", 0, place) + 1
+            end = content.find(b"\n", place)
+            line = json.loads(content[start : end if end >= 0 else len(content)])
+            if json.dumps(line["prediction_id"]).encode() == needle:
+                return dict(line)
+    return None
