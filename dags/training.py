@@ -11,10 +11,12 @@ from airflow.sdk import (
     ExceptionRetryPolicy,
     RetryAction,
     RetryRule,
+    TriggerRule,
     get_current_context,
     task,
 )
 
+from dags.approval import AFTER_APPROVAL, ask_first
 from dags.model_list import read_models
 from dags.trigger_form import changes, form
 from pipeline.config import ModelConfig
@@ -107,7 +109,14 @@ def training_dag(model: ModelConfig) -> None:
         record = None
         for stage in STAGES:
             alone = 1 if stage in ONE_AT_A_TIME else None
-            record = task(task_id=stage, max_active_tis_per_dag=alone)(run)(stage, model.name, record)
+            asks = stage == "deploy" and model.deployment.approval is not None
+            before = ask_first(model, record) if asks else ()
+            rule = AFTER_APPROVAL if asks else TriggerRule.ALL_SUCCESS
+            record = task(task_id=stage, max_active_tis_per_dag=alone, trigger_rule=rule)(run)(
+                stage, model.name, record
+            )
+            for earlier in before:
+                earlier >> record
 
 
 for _model in read_models(load_settings().models_dir)[0]:

@@ -12,8 +12,8 @@ from pipeline.config import ModelConfig
 from pipeline.core.estimators import allowed_estimators
 from pipeline.core.metric_names import METRICS
 
-FOR_A_RUN = ("features", "validation", "split", "training", "metrics", "gate", "deployment")
-"""Sections of a model file that a single run may change; the others say what the model is."""
+FOR_A_RUN = ("features", "validation", "split", "training", "metrics", "gate")
+"""Sections of a model file that a single run may change; the others say what the model is, or who must agree."""
 
 
 def form(model: ModelConfig) -> dict[str, Param]:

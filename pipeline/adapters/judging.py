@@ -112,7 +112,7 @@ def fairness_checks(
 def _fair(
     asked: Fairness, name: str, judged: Judged, table: pd.DataFrame, scores: np.ndarray, model: ModelConfig
 ) -> tuple[Check, dict[str, float]]:
-    groups = table[asked.column].astype(object).where(table[asked.column].notna(), "(missing)").map(str)
+    groups = table[asked.column].astype(object).where(table[asked.column].notna(), "(missing)").map(_name)
     found = group_rates(
         groups.to_numpy(dtype=str), judged.actual == 1, scores[:, 1] >= judged.threshold, asked.measure,
         min_rows=asked.min_rows, confidence=model.gate.confidence, resamples=model.gate.resamples,
@@ -134,6 +134,10 @@ def _fair(
     if ratio.high < asked.min_ratio:
         return Check("fairness", name, "fail", told), found.rates
     return Check("fairness", name, "unclear", f"{told}; perhaps by chance"), found.rates
+
+
+def _name(group: object) -> str:
+    return f"{group:g}" if isinstance(group, float) else str(group)
 
 
 def latency_check(

@@ -73,7 +73,7 @@ def model_card(record: RegisterRecord, model: ModelConfig, context: RunContext, 
         data=[
             ("table as known at", context.cutoff.isoformat()),
             ("rows known", f"{prepare.validate.ingest.rows:,}, {prepare.validate.quarantined_rows:,} set apart as bad"),
-            ("learned from", f"{prepare.train_rows:,} rows, until {prepare.train_until or 'the last of them'}"),
+            ("learned from", f"{prepare.train_rows:,} rows" + (f", until {prepare.train_until}" if prepare.train_until else "")),
             ("judged on", _judged_on(record)),
             ("left out between", f"{prepare.embargoed_rows:,} rows, whose labels were not final in time"),
             ("features", ", ".join(_features(record, settings))),
@@ -122,7 +122,7 @@ def _tiles(record: RegisterRecord, model: ModelConfig) -> list[dict[str, str]]:
         tiles.append({"value": f"{100 * error:.1f} points", "label": "typical error of a probability"})
     if evaluate.latency_ms is not None:
         tiles.append({"value": f"{evaluate.latency_ms:.1f} ms", "label": "99th percentile in the server"})
-    tiles.append({"value": f"{evaluate.evidence.rows:,}", "label": "later rows judged"})
+    tiles.append({"value": f"{evaluate.evidence.rows:,}", "label": "rows judged"})
     return tiles
 
 

@@ -88,6 +88,8 @@ def examine(
     slices: list[SliceResult] = []
     gap, other, searched, compared, needed = None, {}, 0, 0, None
     declared = [declared_slice(d.name, d.where, table) for d in rules.declared]
+    if champion is None:
+        slices = [_alone(judged, candidate, one, rules) for one in declared]
     for one, asked in zip(declared, rules.declared, strict=True):
         checks += _slice_floors(judged, candidate, one, asked, rules, rng)
     if champion is not None and unseen is not None and wear is not None:
@@ -287,6 +289,14 @@ def _slices(
     simple = [h for h in broken if " & " not in h.slice.name] or broken
     others = [harm for harm in found if not harm.broken]
     return results + [_result(harm, False, rules) for harm in (simple + others)[:MOST_TOLD]], len(found)
+
+
+def _alone(judged: Judged, scores: np.ndarray, one: Slice, rules: GateRules) -> SliceResult:
+    """A declared slice without a champion to compare with."""
+    rows = int(one.rows.sum())
+    loss = float(row_losses(judged, scores, rules.primary)[one.rows].mean()) if rows else 0.0
+    told = f"slice {one.name}: mean loss {loss:.4f} on {rows:,} rows"
+    return SliceResult(one.name, True, rows, loss, None, None, "pass", told)
 
 
 def _result(harm: Harm, declared: bool, rules: GateRules) -> SliceResult:

@@ -14,68 +14,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 import mlflow
-import psutil
-import pytest
 
 from local.airflow import REPOSITORY
-from local.processes import known
-from local.rest import Airflow
-from local.world import down, processes_folder, up
 from pipeline.errors import BadConfiguration
 from pipeline.records import DeployRecord
-from pipeline.settings import load_settings
 from pipeline.stages import STAGES
-from tests.conftest import MODEL, customers
+from tests.conftest import MODEL
+from tests.local.conftest import SCHEDULE
 
 CUTOFF = "2025-10-01T00:00:00+00:00"
-SCHEDULE = '\nschedules: {training: "0 0 * * *"}\n'
-
-
-class World:
-    """An installation whose Airflow runs."""
-
-    def __init__(self, folder: Path) -> None:
-        customers().to_parquet(folder / "table.parquet")
-        (folder / "models").mkdir()
-        text = MODEL.format(path=folder / "table.parquet") + SCHEDULE
-        for name in ("churn", "backfilled"):
-            (folder / "models" / f"{name}.yaml").write_text(text)
-        (folder / "models" / "broken.yaml").write_text("task: binray\n")
-        self.folder = folder
-        self.variables = {"EVERGREEN_HOME": str(folder / "home"), "EVERGREEN_MODELS": str(folder / "models")}
-        self.settings = load_settings({**self.variables})
-        self.addresses = up(self.settings, print, owner=os.getpid(), scheduled=False)
-        self.airflow = Airflow(self.addresses.airflow)
-        end = time.monotonic() + 90
-        while not all(self.airflow.dag(f"training_{name}") for name in ("churn", "backfilled")):
-            assert time.monotonic() < end, "the DAGs did not appear"
-            time.sleep(0.5)
-
-    def finish(self, dag_id: str, run_ids: list[str], seconds: float = 120) -> list[dict]:
-        end = time.monotonic() + seconds
-        while True:
-            runs = [self.airflow.run(dag_id, run_id) for run_id in run_ids]
-            if all(run["state"] in ("success", "failed") for run in runs):
-                return runs
-            assert time.monotonic() < end, [run["state"] for run in runs]
-            time.sleep(0.5)
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    made = World(tmp_path_factory.mktemp("airflow"))
-    sessions = {process.pid for process in known(processes_folder(made.settings))}
-    yield made
-    down(made.settings)
-    left = [p.pid for p in psutil.process_iter() if _session(p.pid) in sessions and p.status() != "zombie"]
-    assert left == []
-
-
-def _session(pid: int) -> int:
-    try:
-        return os.getsid(pid)
-    except OSError:
-        return -1
 
 
 def digests(record: DeployRecord) -> dict[str, str]:
