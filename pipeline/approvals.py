@@ -32,7 +32,9 @@ def question(registered: str, model: str, kind: str, mlflow_ui: str, settings: S
     return Question(f"Make version {record.version} of {model} champion?", evidence(record, mlflow_ui))
 
 
-def write_answer(registered: str, model: str, *, approve: bool, by: str, reason: str, run_id: str, settings: Settings) -> None:
+def write_answer(
+    registered: str, model: str, *, approve: bool, by: str, reason: str, run_id: str, settings: Settings
+) -> None:
     """The answer as a line of the ledger; the same run's answer is written once."""
     version = RegisterRecord.from_json(registered).version
     Registry(model, settings).answer(version, approve=approve, by=by, reason=reason, run_id=run_id)
@@ -62,8 +64,9 @@ def _table(record: RegisterRecord) -> list[str]:
     rival = evaluate.champion_version if evaluate.champion_metrics else None
     head = ["metric", f"version {record.version}", "interval"] + ([f"champion (version {rival})"] if rival else [])
     rows = [head, ["---"] * len(head)]
-    for name, found in sorted(evaluate.metrics.items()):
-        row = [name, f"{found.value:.4f}", f"{found.low:.4f} to {found.high:.4f}"]
+    for name, found in sorted(evaluate.metrics.items(), key=lambda item: (item[0] != evaluate.primary, item[0])):
+        label = f"**{name}** (decides)" if name == evaluate.primary else name
+        row = [label, f"{found.value:.4f}", f"{found.low:.4f} to {found.high:.4f}"]
         theirs = evaluate.champion_metrics.get(name)
         rows.append([*row, f"{theirs.value:.4f}" if theirs else "-"] if rival else row)
     return [f"| {' | '.join(row)} |" for row in rows]

@@ -129,6 +129,8 @@ class EvaluateRecord(Record):
     package_digest: str
     form: str
     """How serving computes it: linear, treelite or skops."""
+    primary: str
+    """The metric that decides."""
     metrics: dict[str, Interval]
     champion: str | None
     """Package digest of the champion that the candidate was judged against."""

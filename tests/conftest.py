@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,8 @@ import pytest
 
 from pipeline.config import ModelConfig, parse_model
 from pipeline.context import RunContext
+from pipeline.errors import OutsideFailure
+from pipeline.rollout import RolloutStore
 from pipeline.settings import Settings, load_settings
 from pipeline.stages import STAGES, run_stage
 
@@ -100,3 +106,47 @@ def write_model(tmp_path: Path) -> Callable[..., ModelConfig]:
         return parse_model(whole, name, f"{name}.yaml")
 
     return write
+
+
+def _binaries() -> Path | None:
+    found = shutil.which("initdb")
+    candidates = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return candidates[-1] if candidates else None
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory) -> Iterator[str]:
+    """Address of a PostgreSQL of these tests alone."""
+    binaries = _binaries()
+    if binaries is None:
+        pytest.skip("the Debian package postgresql is not installed")
+    folder = tmp_path_factory.mktemp("postgres")
+    as_user: list[str] = []
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        for parent in (folder, *folder.parents[:3]):
+            parent.chmod(0o755)
+        shutil.chown(folder, "nobody")
+        as_user = ["runuser", "-u", "nobody", "--"]
+    subprocess.run([*as_user, binaries / "initdb", "-D", folder / "data", "-U", "evergreen", "-A", "trust"],
+                   check=True, capture_output=True)  # fmt: skip
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [*as_user, binaries / "postgres", "-D", folder / "data", "-p", str(port), "-c", "listen_addresses=127.0.0.1",
+         "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    url = f"postgresql+psycopg://evergreen@127.0.0.1:{port}/postgres"
+    end = time.monotonic() + 30
+    while True:
+        try:
+            with RolloutStore(url) as store:
+                store.get("nobody")
+            break
+        except OutsideFailure:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    yield url
+    server.terminate()
+    server.wait(30)

@@ -15,7 +15,7 @@ from pipeline.core.behaviour import Behaviour, Direction, Invariance, Minimum
 from pipeline.core.behaviour import check as check_behaviour
 from pipeline.core.decision import Payoff
 from pipeline.core.fairness import group_rates
-from pipeline.core.gate import DeclaredSlice, GateRules
+from pipeline.core.gate_rules import DeclaredSlice, GateRules
 from pipeline.core.paired import Judged
 from pipeline.core.predictor import Predictor
 from pipeline.core.verdict import Check

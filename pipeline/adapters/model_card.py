@@ -73,7 +73,7 @@ def model_card(record: RegisterRecord, model: ModelConfig, context: RunContext, 
         data=[
             ("table as known at", context.cutoff.isoformat()),
             ("rows known", f"{prepare.validate.ingest.rows:,}, {prepare.validate.quarantined_rows:,} set apart as bad"),
-            ("learned from", f"{prepare.train_rows:,} rows" + (f", until {prepare.train_until}" if prepare.train_until else "")),
+            ("learned from", f"{prepare.train_rows:,} rows{_until(prepare.train_until)}"),
             ("judged on", _judged_on(record)),
             ("left out between", f"{prepare.embargoed_rows:,} rows, whose labels were not final in time"),
             ("features", ", ".join(_features(record, settings))),
@@ -99,6 +99,10 @@ def attach(page: str, record: RegisterRecord, settings: Settings) -> None:
 
     with open_run(settings, record.evaluate.train.mlflow_run) as run:
         run.text(page, "model_card.html")
+
+
+def _until(instant: str | None) -> str:
+    return f", until {instant}" if instant else ""
 
 
 def _base64(path: Path) -> str:

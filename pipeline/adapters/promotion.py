@@ -96,12 +96,9 @@ def may_be_promoted(
     register: RegisterRecord, cutoff: datetime, champion: Variant | None, *, overrule: bool
 ) -> Refusal | None:
     """The laws that bind a person too. Only the gate's verdict can be overruled, and then it is written down."""
-    late = law_of_time(cutoff, champion)
-    if late is not None:
-        return late
-    moved = _moved(register, champion)
-    if moved is not None:
-        return moved
+    against = _moved(register, champion) or law_of_time(cutoff, champion)
+    if against is not None:
+        return against
     verdict = register.evaluate.verdict
     if verdict.decision != "PROMOTE" and not overrule:
         told = f"{verdict.decision}: {'; '.join(verdict.reasons)}"

@@ -56,7 +56,7 @@ def name_champion(model: str, version: int, generation: int, settings: Settings)
         if int(registered.tags.get(FENCE_TAG, 0)) > generation:
             return
         client.set_registered_model_tag(model, FENCE_TAG, str(generation))
-        if registered.aliases.get(CHAMPION) != str(version):
+        if str(registered.aliases.get(CHAMPION)) != str(version):
             client.set_registered_model_alias(model, CHAMPION, str(version))
         if str(registered.aliases.get(CHALLENGER)) == str(version):
             client.delete_registered_model_alias(model, CHALLENGER)

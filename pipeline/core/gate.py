@@ -5,57 +5,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from pipeline.core.metric_names import MONEY, higher_is_better
+from pipeline.core.comparison import comparison, goal_of, labels_needed
+from pipeline.core.gate_rules import DeclaredSlice, GateRules
+from pipeline.core.metric_names import higher_is_better
 from pipeline.core.metrics import over_resamples
-from pipeline.core.paired import Judged, difference, quantile, row_losses
+from pipeline.core.paired import Judged, difference, row_losses
 from pipeline.core.slices import Harm, Slice, declared_slice, find_slices, harms
 from pipeline.core.verdict import Check, Difference, Evidence, Interval, SliceResult, Verdict, Wear
 
-Mode = Literal["enabled", "dry_run", "disabled"]
-Require = Literal["superiority", "non_inferiority"]
 MOST_TOLD = 5
 """Slices found by search that stand in the record: the broken ones, and the worst of the others."""
-NEVER = 10_000_000
-"""More labels than this are no plan."""
-
-
-@dataclass(frozen=True)
-class DeclaredSlice:
-    """A slice that the model file names, and its own floors."""
-
-    name: str | None
-    where: Mapping[str, object]
-    floors: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class GateRules:
-    """What the model file asks of a candidate."""
-
-    primary: str
-    floors: Mapping[str, float]
-    require: Require = "superiority"
-    min_gain: float = 0.02
-    """Superiority: share of the champion's error that has to go before a gain matters."""
-    margin: float = 0.0
-    """Non-inferiority: how much worse, in the primary metric, still counts as not worse."""
-    confidence: float = 0.95
-    resamples: int = 500
-    seed: int = 0
-    mode: Mode = "enabled"
-    declared: tuple[DeclaredSlice, ...] = ()
-    search_slices: bool = True
-    slice_margin: float = 0.1
-    """Share by which the loss on a slice may be above the champion's."""
-    slice_min_rows: int = 100
 
 
 @dataclass(frozen=True)
@@ -123,7 +89,8 @@ def judge(examined: Examined, rules: GateRules, more: Sequence[Check] = ()) -> V
         return Verdict("PROMOTE", ("the gate is disabled in the model file",), "disabled")
     checks = [*more, *examined.evidence.checks]
     if examined.difference is not None:
-        checks.append(comparison(examined, rules))
+        mine, theirs = (found[rules.primary].value for found in (examined.candidate, examined.champion))
+        checks.append(comparison(examined.difference, mine, theirs, examined.evidence, rules))
     elif not any(c.kind == "law" for c in checks):
         checks.append(Check("comparison", rules.primary, "pass", "there is no champion yet"))
     decision: Literal["PROMOTE", "HOLD", "REJECT"] = "PROMOTE"
@@ -138,81 +105,6 @@ def judge(examined: Examined, rules: GateRules, more: Sequence[Check] = ()) -> V
         told = f"the gate only looks on (dry_run); it would have said {decision}"
         return Verdict("PROMOTE", (told, *reasons), "dry_run", decision)
     return Verdict(decision, reasons)
-
-
-def comparison(examined: Examined, rules: GateRules) -> Check:
-    """Better than the champion, beyond doubt; or not worse beyond the margin, where that is enough."""
-    gap, wear = examined.difference, examined.evidence.wear
-    assert gap is not None
-    assert wear is not None
-    name = rules.primary
-    mine, theirs = examined.candidate[name].value, examined.champion[name].value
-    told = (
-        f"{name} {mine:.4f} against the champion's {theirs:.4f}: better by {gap.value:+.4f} "
-        f"({rules.confidence:.0%} interval {gap.low:+.4f} to {gap.high:+.4f}, {gap.method}, "
-        f"{examined.evidence.compared_rows:,} rows)"
-    )
-    if examined.evidence.compared_rows != examined.evidence.rows:
-        told = told.replace(" rows)", f" of {examined.evidence.rows:,} rows, which neither was trained on)")
-    goal = goal_of(rules, theirs)
-    asked = quantile(wear.confidence, gap.degrees) * gap.standard_error
-    worn = ""
-    if wear.candidates > 1:
-        worn = (
-            f"; these rows have judged {wear.candidates:.1f} candidates, so {wear.confidence:.4%} confidence is asked"
-        )
-    enough = f"better beyond doubt by more than {goal:.4f}, from where on a gain matters"
-    too_little = f"no gain of {goal:.4f}, from where on it matters"
-    if rules.require == "non_inferiority":
-        enough = f"not worse than the margin of {rules.margin:g} allows"
-        too_little = f"worse than the margin of {rules.margin:g} allows"
-    if gap.standard_error == 0 and gap.value == 0 and goal >= 0:
-        return Check("comparison", name, "fail", f"{told}: it gives the champion's answers, so nothing is gained")
-    if gap.value - asked > goal:
-        return Check("comparison", name, "pass", f"{told}: {enough}{worn}")
-    if gap.high < goal:
-        return Check("comparison", name, "fail", f"{told}: {'worse than the champion' if gap.high < 0 else too_little}")
-    needed = examined.evidence.labels_needed
-    settle = "no number of labels would settle so small a difference"
-    if needed is not None:
-        settle = f"about {float(f'{needed:.2g}'):,.0f} further labels would settle it at this difference"
-    return Check("comparison", name, "unclear", f"{told}: unclear{worn}; {settle}")
-
-
-def goal_of(rules: GateRules, champion: float) -> float:
-    """The difference that the candidate must be above; `champion` is its value of the primary metric.
-
-    Two models of one recipe and different seeds differ in truth, if only a little; a gain of that size is no
-    reason to change what answers. So superiority begins at a share of the champion's error: of the value itself
-    for errors and losses, of what is missing to 1 for scores.
-
-    >>> round(goal_of(GateRules("roc_auc", {}, min_gain=0.02), 0.80), 4)
-    0.004
-    """
-    if rules.require == "non_inferiority":
-        return -rules.margin
-    name = rules.primary
-    error = abs(champion) if name == MONEY or not higher_is_better(name) else 1 - champion
-    return rules.min_gain * error
-
-
-def labels_needed(gap: Difference, goal: float, rows: int, rules: GateRules, wear: Wear | None) -> int | None:
-    """Further labels after which the interval would leave the goal, were the difference what it is now.
-
-    The standard error falls with the root of the rows. None: more than anyone will wait for.
-
-    >>> gap = Difference(0.01, -0.0096, 0.0296, 0.01, "DeLong", 4999)
-    >>> labels_needed(gap, 0.0, 5000, GateRules("roc_auc", {}), None)
-    14218
-    """
-    distance = gap.value - goal
-    confidence = wear.confidence if wear and distance > 0 else rules.confidence
-    reach = quantile(confidence, gap.degrees) * gap.standard_error
-    if reach < abs(distance):
-        return 0
-    if abs(distance) * math.sqrt(NEVER) <= reach * math.sqrt(rows):
-        return None
-    return math.ceil(rows * ((reach / distance) ** 2 - 1)) + 1
 
 
 def _intervals(judged: Judged, scores: np.ndarray, rules: GateRules, rng: np.random.Generator) -> dict[str, Interval]:

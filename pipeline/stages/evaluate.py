@@ -138,6 +138,7 @@ def _judge(
         package=settings.relative(folder),
         package_digest=digest,
         form=form,
+        primary=rules.primary,
         metrics=examined.candidate,
         champion=rival.register.digest if rival else None,
         champion_version=rival.version if rival else None,

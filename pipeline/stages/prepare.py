@@ -9,6 +9,7 @@ from pipeline.adapters.store import Output, once
 from pipeline.config import ModelConfig
 from pipeline.context import RunContext
 from pipeline.core.digest import digest_of
+from pipeline.core.schema import Schema
 from pipeline.errors import NotEnoughData
 from pipeline.records import PrepareRecord, ValidateRecord
 from pipeline.settings import Settings
@@ -17,17 +18,18 @@ from pipeline.settings import Settings
 def prepare(validate: ValidateRecord, model: ModelConfig, context: RunContext, settings: Settings) -> PrepareRecord:
     """Split by time, with an embargo for labels that were not yet known; by entity where there is no time.
 
-    Raises NotEnoughData naming the part that is too small.
+    Raises NotEnoughData naming the part that is too small, DataRefused naming a column that knows the future.
     """
     sections = model.model_dump(mode="json", include={"split", "target", "time", "entity"})
     digest = digest_of(validate.digest, validate.schema_digest, sections)
-    key = digest_of("prepare", digest, code_digest(), library_versions())
+    key = digest_of("prepare", digest, model.features.trusted, code_digest(), library_versions())
     return once(settings, "prepare", key, PrepareRecord, lambda out: _cut(validate, model, settings, digest, key, out))
 
 
 def _cut(
     validate: ValidateRecord, model: ModelConfig, settings: Settings, digest: str, key: str, out: Output
 ) -> PrepareRecord:
+    from pipeline.adapters.leaks import refuse_leaks
     from pipeline.adapters.parts import cut
 
     train, test = out.path("train.parquet"), out.path("test.parquet")
@@ -40,6 +42,8 @@ def _cut(
                 f"{parts.embargoed}, before the training window {parts.outside}); "
                 "choose a later --cutoff or change split"
             )
+    schema = Schema.from_json((settings.home / validate.schema).read_text(encoding="utf-8"))
+    refuse_leaks(train, parts.train, schema, model, settings.threads)
     window = parts.window
     return PrepareRecord(
         key=key,

@@ -12,7 +12,8 @@ from sklearn.ensemble import RandomForestClassifier
 
 from pipeline.core.behaviour import Direction, Invariance, Minimum, check
 from pipeline.core.decision import Payoff
-from pipeline.core.gate import DeclaredSlice, GateRules, examine, judge
+from pipeline.core.gate import examine, judge
+from pipeline.core.gate_rules import DeclaredSlice, GateRules
 from pipeline.core.metrics import evaluate
 from pipeline.core.paired import Judged, difference
 from pipeline.core.verdict import Check

@@ -7,7 +7,8 @@ import sklearn.metrics as sk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.gate import GateRules, examine
+from pipeline.core.gate import examine
+from pipeline.core.gate_rules import GateRules
 from pipeline.core.metric_names import METRICS, MONEY
 from pipeline.core.metrics import evaluate, over_resamples
 from pipeline.core.paired import Judged

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from pipeline.core.gate import Examined, GateRules, examine, judge
+from pipeline.core.gate import Examined, examine, judge
+from pipeline.core.gate_rules import GateRules
 from pipeline.core.paired import Judged
 from pipeline.core.verdict import Verdict
 from pipeline.core.wear import wear

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import mlflow
+import pytest
 
 from local.airflow import REPOSITORY
 from pipeline.errors import BadConfiguration
