@@ -35,4 +35,4 @@ def first_difference(recorded: Path, found: Path, model: ModelConfig) -> str:
     cells = {column: (first[1 + 2 * i], first[2 + 2 * i]) for i, column in enumerate(was)}
     column, (old, new) = next((c, v) for c, v in cells.items() if v[0] != v[1])
     who = ", ".join(f"{c} {cells[c][0]}" for c in model.entity) or f"row {first[0]}"
-    return f"{count:,} row{'' if count == 1 else 's'} differ; first {who}: {column} is {new}, recorded is {old}"
+    return f"{count:,} row{' differs' if count == 1 else 's differ'}; first {who}: {column} is {new}, recorded is {old}"
