@@ -48,6 +48,7 @@ test: install  ## every test
 bench: install  ## speed and memory against peers
 	$(BIN)/python -m benchmarks.chain
 	$(BIN)/python -m benchmarks.large_tables
+	$(BIN)/python -m benchmarks.gate
 
 lock: install  ## compile the pinned requirements from the chosen ones
 	$(BIN)/uv pip compile requirements.in --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links --quiet --upgrade -o requirements.txt

@@ -90,9 +90,9 @@ def judge(examined: Examined, rules: GateRules, more: Sequence[Check] = ()) -> V
     checks = [*more, *examined.evidence.checks]
     if examined.difference is not None:
         mine, theirs = (found[rules.primary].value for found in (examined.candidate, examined.champion))
-        checks.append(comparison(examined.difference, mine, theirs, examined.evidence, rules))
+        checks.insert(0, comparison(examined.difference, mine, theirs, examined.evidence, rules))
     elif not any(c.kind == "law" for c in checks):
-        checks.append(Check("comparison", rules.primary, "pass", "there is no champion yet"))
+        checks.insert(0, Check("comparison", rules.primary, "pass", "there is no champion yet"))
     decision: Literal["PROMOTE", "HOLD", "REJECT"] = "PROMOTE"
     if any(c.outcome == "fail" for c in checks):
         decision = "REJECT"

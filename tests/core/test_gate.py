@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
+from benchmarks.worlds import RULES, TwoModels
 from pipeline.core.behaviour import Direction, Invariance, Minimum, check
 from pipeline.core.decision import Payoff
 from pipeline.core.gate import examine, judge
@@ -18,7 +19,6 @@ from pipeline.core.metrics import evaluate
 from pipeline.core.paired import Judged, difference
 from pipeline.core.verdict import Check
 from pipeline.core.wear import wear
-from tests.core.worlds import RULES, TwoModels
 
 
 def decisions(champion: float, candidate: float, pairs: int, rows: int = 5000) -> Counter:
