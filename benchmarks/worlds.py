@@ -45,6 +45,7 @@ class TwoModels:
         )
 
     def examine(self, rules: GateRules = RULES, judged_before: int = 0, clusters: np.ndarray | None = None) -> Examined:
+        """The figures by which the gate decides; `clusters`: entity of each row, shape (n,)."""
         everything = np.ones(len(self.actual), dtype=bool)
         return examine(
             Judged("binary", self.actual, clusters), self.table, self.candidate, self.champion, everything, rules,
@@ -52,4 +53,5 @@ class TwoModels:
         )  # fmt: skip
 
     def verdict(self, rules: GateRules = RULES, judged_before: int = 0) -> Verdict:
+        """What the gate says, on rows that have judged so many candidates before."""
         return judge(self.examine(rules, judged_before), rules)
