@@ -1,0 +1,1 @@
+"""Drift detection measured: false alarms, power, days to detect, speed and memory, beside peers in one run."""
