@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from pipeline.errors import OutsideFailure
 
 tables = sa.MetaData()
 """Every table of Evergreen; the modules that own them add theirs."""
+LOCK = 0x45766572
+"""Of PostgreSQL, held while tables are made: "Ever"."""
 
 
 class Database:
@@ -63,8 +65,11 @@ class Database:
             Path(self._engine.url.database).parent.mkdir(parents=True, exist_ok=True)
             with self._engine.connect() as connection:
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-        try:
-            tables.create_all(self._engine)
-        except (OperationalError, ProgrammingError, IntegrityError):
-            tables.create_all(self._engine)  # another process made a table in between: now it is there
+        if set(tables.tables) <= set(sa.inspect(self._engine).get_table_names()):
+            self._made = True
+            return
+        with self._engine.begin() as connection:
+            # One process at a time: what create_all sees missing, another could make before it does.
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if self.is_sqlite else f"SELECT pg_advisory_xact_lock({LOCK})")
+            tables.create_all(connection)
         self._made = True
