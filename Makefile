@@ -41,6 +41,7 @@ check: install  ## style, types, imports, schemas
 	$(BIN)/lint-imports
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yaml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --schemafile deploy/grafana/dashboard.schema.json deploy/grafana/dashboards/*.json
 
 test: install  ## every test
 	$(BIN)/python -m pytest

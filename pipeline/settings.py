@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pipeline.errors import BadConfiguration
 
@@ -35,6 +36,10 @@ def silence_telemetry(environ: MutableMapping[str, str] = os.environ) -> None:
     """
     for name, value in TELEMETRY_OFF.items():
         environ.setdefault(name, value)
+
+
+MIN_SECRET_CHARACTERS = 16
+"""Of the secret that Alertmanager shows to the receiver."""
 
 
 @dataclass(frozen=True)
@@ -140,3 +145,87 @@ def secret(name: str, environ: MutableMapping[str, str] = os.environ) -> str:
     if not value:
         raise BadConfiguration(f"the environment variable {name} is not set; the model file names it as an address")
     return value
+
+
+@dataclass(frozen=True)
+class ReceiverSettings:
+    """Whom the receiver believes, and where Airflow is."""
+
+    secret: str = field(repr=False)
+    airflow_url: str
+    user: str | None
+    """None: this Airflow gives its token to everybody."""
+    password: str | None = field(repr=False)
+
+
+def receiver_settings(environ: MutableMapping[str, str] = os.environ) -> ReceiverSettings:
+    """Read the environment. Raises BadConfiguration where the secret is missing or short, and for half a log-in.
+
+    >>> receiver_settings({"EVERGREEN_ALERT_SECRET": "x" * 16}).airflow_url
+    'http://127.0.0.1:8080'
+    """
+    secret = environ.get("EVERGREEN_ALERT_SECRET", "")
+    if len(secret) < MIN_SECRET_CHARACTERS:
+        raise BadConfiguration(
+            f"EVERGREEN_ALERT_SECRET must have at least {MIN_SECRET_CHARACTERS} characters, the same for Alertmanager; "
+            "make one with `openssl rand -hex 24`"
+        )
+    user, password = environ.get("EVERGREEN_AIRFLOW_USER") or None, environ.get("EVERGREEN_AIRFLOW_PASSWORD") or None
+    if (user is None) != (password is None):
+        raise BadConfiguration("set both EVERGREEN_AIRFLOW_USER and EVERGREEN_AIRFLOW_PASSWORD, or neither")
+    url = environ.get("EVERGREEN_AIRFLOW_URL", "http://127.0.0.1:8080").rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise BadConfiguration(f"EVERGREEN_AIRFLOW_URL={url} is not an http or https address")
+    return ReceiverSettings(secret, url, user, password)
+
+
+@dataclass(frozen=True)
+class NotificationSettings:
+    """Where to tell people. Each channel is optional."""
+
+    webhook_url: str | None = field(default=None, repr=False)
+    webhook_secret: str | None = field(default=None, repr=False)
+    slack_url: str | None = field(default=None, repr=False)
+    smtp_url: str | None = field(default=None, repr=False)
+    """smtp://USER:PASSWORD@HOST:PORT (STARTTLS where there is a password) or smtps:// (TLS from the start)."""
+    email_from: str | None = None
+    email_to: tuple[str, ...] = ()
+
+
+def notification_settings(environ: MutableMapping[str, str] = os.environ) -> NotificationSettings:
+    """Read the environment. Raises BadConfiguration for half a channel and for an address that is none.
+
+    >>> notification_settings({}) == NotificationSettings()
+    True
+    """
+
+    def given(name: str) -> str | None:
+        return environ.get(f"EVERGREEN_NOTIFY_{name}") or None
+
+    settings = NotificationSettings(
+        given("WEBHOOK_URL"), given("WEBHOOK_SECRET"), given("SLACK_URL"), given("SMTP_URL"), given("EMAIL_FROM"),
+        tuple(to.strip() for to in (given("EMAIL_TO") or "").split(",") if to.strip()),
+    )  # fmt: skip
+    if (settings.webhook_url is None) != (settings.webhook_secret is None):
+        raise BadConfiguration("set both EVERGREEN_NOTIFY_WEBHOOK_URL and EVERGREEN_NOTIFY_WEBHOOK_SECRET, or neither")
+    if len({settings.smtp_url is None, settings.email_from is None, not settings.email_to}) > 1:
+        raise BadConfiguration(
+            "mail needs all of EVERGREEN_NOTIFY_SMTP_URL, EVERGREEN_NOTIFY_EMAIL_FROM and EVERGREEN_NOTIFY_EMAIL_TO"
+        )
+    _check_address("EVERGREEN_NOTIFY_WEBHOOK_URL", settings.webhook_url, ("http", "https"))
+    _check_address("EVERGREEN_NOTIFY_SLACK_URL", settings.slack_url, ("http", "https"))
+    _check_address("EVERGREEN_NOTIFY_SMTP_URL", settings.smtp_url, ("smtp", "smtps"))
+    return settings
+
+
+def _check_address(name: str, address: str | None, schemes: tuple[str, ...]) -> None:
+    """The address itself is not said: it can hold a password."""
+    if address is None:
+        return
+    try:
+        parts = urlsplit(address)
+        known = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        known = False
+    if not known:
+        raise BadConfiguration(f"{name} is no address of the form {schemes[0]}://HOST[:PORT]")

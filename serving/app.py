@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import socket
@@ -19,16 +20,19 @@ from starlette.concurrency import run_in_threadpool
 
 from pipeline.core.package import InvalidInput, rows_to_columns
 from pipeline.errors import OutsideFailure
+from pipeline.gauges import GaugeStore
 from pipeline.rollout import RolloutStore
 from pipeline.settings import Settings, load_settings
 from serving.follower import Follower
 from serving.limits import BodyLimit
 from serving.prediction_log import PredictionLog, new_prediction_id
 from serving.protocols import FeedbackRequest, FeedbackResponse, PredictRequest, PredictResponse, problem
-from serving.telemetry import CONTENT_TYPE, Telemetry
+from serving.telemetry import CONTENT_TYPE, MonitorCollector, Telemetry
 
 SCALARS = ("str", "int", "float", "bool")
 """Alternatives of a value, which pydantic names in the place of an error."""
+TELL_SECONDS = 1.0
+"""Every worker tells what it is at: a scrape meets only one of them."""
 
 
 @dataclass
@@ -55,19 +59,23 @@ def create_app(settings: Settings | None = None, models: tuple[str, ...] | None 
     if models is None:
         models = tuple(name for name in os.environ.get("EVERGREEN_SERVE_MODELS", "").split(",") if name)
     server_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    store = RolloutStore(settings.database_url)
+    store, gauges = RolloutStore(settings.database_url), GaugeStore(settings.database_url)
     service = Service(
-        Follower(store, settings, server_id, models), PredictionLog(settings.predictions, server_id), Telemetry(), store
-    )
+        Follower(store, settings, server_id, models), PredictionLog(settings.predictions, server_id),
+        Telemetry(MonitorCollector(gauges)), store,
+    )  # fmt: skip
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.log.start()
         await run_in_threadpool(service.follower.start)
+        telling = asyncio.create_task(_keep_telling(service))
         yield
+        telling.cancel()
         await run_in_threadpool(service.follower.stop)
         await run_in_threadpool(service.log.stop)
         store.close()
+        gauges.close()
 
     app = FastAPI(title="Evergreen", version="1", lifespan=lifespan, description="Predictions of the deployed models.")
     app.add_middleware(BodyLimit)
@@ -199,10 +207,19 @@ def _operations(app: FastAPI, service: Service) -> None:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        """Prometheus metrics of all workers."""
-        service.telemetry.lost.set(service.log.lost)
-        for name in service.follower.models():
-            route = service.follower.route(name)
-            if route is not None:
-                service.telemetry.generation.labels(name).set(route.generation)
-        return Response(service.telemetry.render(), media_type=CONTENT_TYPE)
+        """Prometheus metrics of all workers, and what the monitors measured."""
+        _tell(service)
+        return Response(await run_in_threadpool(service.telemetry.render), media_type=CONTENT_TYPE)
+
+
+def _tell(service: Service) -> None:
+    routes = {name: service.follower.route(name) for name in service.follower.models()}
+    service.telemetry.tell(
+        {name: None if route is None else route.generation for name, route in routes.items()}, service.log.lost
+    )
+
+
+async def _keep_telling(service: Service) -> None:
+    while True:
+        _tell(service)
+        await asyncio.sleep(TELL_SECONDS)
