@@ -28,7 +28,7 @@ class RecordedApproval(ApprovalOperator):  # type: ignore[misc]
             user = event.get("responded_by_user") or {}
             write_answer(
                 context["ti"].xcom_pull(task_ids="register"),
-                context["dag"].dag_id.removeprefix("training_"),
+                context["dag"].dag_id.partition("_")[2],
                 approve=event["chosen_options"] == [self.APPROVE],
                 by=user.get("name") or user.get("id") or TIME_OUT,
                 reason=(event.get("params_input") or {}).get("reason") or "no reason given",

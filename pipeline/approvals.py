@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from pipeline.adapters.champions import champion_of
@@ -45,9 +46,9 @@ def evidence(record: RegisterRecord, mlflow_ui: str) -> str:
     evaluate = record.evaluate
     prepare, champion = evaluate.train.prepare, evaluate.champion_version
     lines = [f"**The gate says {evaluate.verdict.decision}**", ""]
-    lines += [f"- {reason}" for reason in evaluate.verdict.reasons]
+    lines += [f"- {_plain(reason)}" for reason in evaluate.verdict.reasons]
     others = [c for c in evaluate.evidence.checks if c.told not in evaluate.verdict.reasons]
-    lines += [f"- {check.outcome}: {check.told}" for check in others]
+    lines += [f"- {check.outcome}: {_plain(check.told)}" for check in others]
     lines += ["", *_table(record)]
     lines += [
         "",
@@ -70,3 +71,12 @@ def _table(record: RegisterRecord) -> list[str]:
         theirs = evaluate.champion_metrics.get(name)
         rows.append([*row, f"{theirs.value:.4f}" if theirs else "-"] if rival else row)
     return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def _plain(text: str) -> str:
+    r"""Text that Markdown leaves as it is: names of slices hold values of the data, which may be anything.
+
+    >>> print(_plain("slice plan=*x* & size in [1, 2)"))
+    slice plan=\*x\* & size in \[1, 2)
+    """
+    return re.sub(r"([\\`*\[<|~])", r"\\\1", " ".join(text.split()))

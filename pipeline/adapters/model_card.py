@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline.config import ModelConfig
 from pipeline.context import RunContext
 from pipeline.core.metric_names import MONEY
-from pipeline.core.verdict import Interval
+from pipeline.core.verdict import Interval, SliceResult
 from pipeline.records import RegisterRecord
 from pipeline.settings import Settings
 
 TEMPLATE = "model_card.html.j2"
+OUTSIDE = ("behaviour", "fairness", "latency")
+"""Checks that have a section of their own."""
 WIDTH = 190
 """Pixels of the drawn intervals."""
 
@@ -42,7 +45,7 @@ def model_card(record: RegisterRecord, model: ModelConfig, context: RunContext, 
     evidence, train = evaluate.evidence, evaluate.train
     prepare = train.prepare
     told = set(evaluate.verdict.reasons)
-    outside = ("behaviour", "fairness", "latency")
+    passed = {c.told for c in evidence.checks if c.kind in OUTSIDE and c.outcome == "pass"}
     plots = (settings.home / evaluate.predictions).with_name("plots")
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
@@ -52,12 +55,13 @@ def model_card(record: RegisterRecord, model: ModelConfig, context: RunContext, 
         model=model,
         title=model.description or f"Model {model.name}",
         estimator=model.training.estimator.rsplit(".", 1)[-1],
-        cutoff=context.cutoff.strftime("%d %B %Y, %H:%M UTC"),
+        cutoff=_day(context.cutoff),
         verdict=evaluate.verdict,
+        reasons=[reason for reason in evaluate.verdict.reasons if reason not in passed],
         tiles=_tiles(record, model),
         what=_what(record, model),
         use=_use(record, model),
-        others=[c for c in evidence.checks if c.told not in told and c.kind not in outside],
+        others=[c for c in evidence.checks if c.told not in told and c.kind not in OUTSIDE],
         rows=f"{evidence.rows:,}",
         entities=f"{evidence.entities:,}" if evidence.entities != evidence.rows else "",
         entity=" and ".join(model.entity),
@@ -66,23 +70,17 @@ def model_card(record: RegisterRecord, model: ModelConfig, context: RunContext, 
         metrics=[
             _drawn(name, found, evaluate.champion_metrics.get(name), model) for name, found in _ordered(record, model)
         ],
-        slices=[_slice(s) for s in evidence.slices],
-        searched=f"{evidence.slices_searched:,}",
-        asked=[c for c in evidence.checks if c.kind in outside],
+        slices=[_slice(s, model) for s in evidence.slices],
+        loss=_loss(model),
+        searched=f"{evidence.slices_searched:,}" if evidence.slices_searched else "",
+        asked=[c for c in evidence.checks if c.kind in OUTSIDE],
         pictures=[{"name": p.stem, "data": _base64(p)} for p in sorted(plots.glob("*.png"))],
-        data=[
-            ("table as known at", context.cutoff.isoformat()),
-            ("rows known", f"{prepare.validate.ingest.rows:,}, {prepare.validate.quarantined_rows:,} set apart as bad"),
-            ("learned from", f"{prepare.train_rows:,} rows{_until(prepare.train_until)}"),
-            ("judged on", _judged_on(record)),
-            ("left out between", f"{prepare.embargoed_rows:,} rows, whose labels were not final in time"),
-            ("features", ", ".join(_features(record, settings))),
-            ("target", f"{model.target.column}, final after {model.target.known_after_days:g} days"),
-        ],
+        data=_data(record, model, context, settings),
         limits=_limits(record, model),
         lineage=[
             ("data snapshot (MD5)", prepare.validate.ingest.digest),
             ("code", commit),
+            ("judged against", "no champion" if evaluate.champion is None else f"version {evaluate.champion_version}"),
             ("MLflow run", train.mlflow_run),
             ("run", f"{context.run_id} ({context.kind})"),
             ("model (SHA-256)", train.digest),
@@ -101,8 +99,14 @@ def attach(page: str, record: RegisterRecord, settings: Settings) -> None:
         run.text(page, "model_card.html")
 
 
-def _until(instant: str | None) -> str:
-    return f", until {instant}" if instant else ""
+def _day(instant: datetime | str) -> str:
+    """An instant as people write it.
+
+    >>> _day("2026-06-01T08:05:00+00:00")
+    '1 June 2026, 08:05 UTC'
+    """
+    when = (datetime.fromisoformat(instant) if isinstance(instant, str) else instant).astimezone(UTC)
+    return f"{when.day} {when:%B %Y, %H:%M} UTC"
 
 
 def _base64(path: Path) -> str:
@@ -115,15 +119,17 @@ def _tiles(record: RegisterRecord, model: ModelConfig) -> list[dict[str, str]]:
     tiles = [{"value": _number(primary.value), "label": model.primary_metric.replace("_", " ")}]
     if evaluate.difference is not None:
         gap = evaluate.difference
-        label = f"better than the champion ({gap.low:+.3f} to {gap.high:+.3f})"
-        tiles.append({"value": f"{gap.value:+.4f}", "label": label})
+        side = "better" if gap.value >= 0 else "worse"
+        label = f"{side} than the champion (gain between {gap.low:+.3f} and {gap.high:+.3f})"
+        tiles.append({"value": _number(abs(gap.value)), "label": label})
     if MONEY in evaluate.metrics:
         money = evaluate.metrics[MONEY]
         label = f"made per thousand rows ({money.low:,.0f} to {money.high:,.0f})"
         tiles.append({"value": f"{money.value:,.0f}", "label": label})
     if "calibration_error" in evaluate.metrics:
-        error = evaluate.metrics["calibration_error"].value
-        tiles.append({"value": f"{100 * error:.1f} points", "label": "typical error of a probability"})
+        error = evaluate.metrics["calibration_error"]
+        label = f"typical error of a probability ({100 * error.low:.1f} to {100 * error.high:.1f})"
+        tiles.append({"value": f"{100 * error.value:.1f} points", "label": label})
     if evaluate.latency_ms is not None:
         tiles.append({"value": f"{evaluate.latency_ms:.1f} ms", "label": "99th percentile in the server"})
     tiles.append({"value": f"{evaluate.evidence.rows:,}", "label": "rows judged"})
@@ -171,18 +177,43 @@ def _number(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
-def _slice(found: Any) -> dict[str, Any]:
+def _slice(found: SliceResult, model: ModelConfig) -> dict[str, Any]:
+    thin = found.rows < model.gate.slice_min_rows
+    known = not thin and found.champion_loss is not None
     return {
-        "name": found.name, "declared": found.declared, "rows": f"{found.rows:,}", "outcome": found.outcome,
-        "mine": f"{found.candidate_loss:.4f}",
-        "theirs": "-" if found.champion_loss is None else f"{found.champion_loss:.4f}",
+        "name": found.name, "declared": found.declared, "rows": f"{found.rows:,}",
+        "outcome": "thin" if thin and found.outcome == "pass" else found.outcome,
+        "mine": "-" if thin else f"{found.candidate_loss:.4f}",
+        "theirs": f"{found.champion_loss:.4f}" if known else "-",
     }  # fmt: skip
 
 
-def _judged_on(record: RegisterRecord) -> str:
+def _loss(model: ModelConfig) -> str:
+    """What the loss of a part is, as `paired.row_losses` computes it."""
+    if model.task != "regression":
+        return "squared error of the probability (Brier score)"
+    return "absolute error" if model.primary_metric == "mean_absolute_error" else "squared error"
+
+
+def _data(record: RegisterRecord, model: ModelConfig, context: RunContext, settings: Settings) -> list[tuple[str, str]]:
     prepare = record.evaluate.train.prepare
-    window = f", {prepare.test_from} to {prepare.test_until}" if prepare.test_from else ""
-    return f"{prepare.test_rows:,} rows{window}"
+    until = f", until {_day(prepare.train_until)}" if prepare.train_until else ""
+    window = ""
+    if prepare.test_from and prepare.test_until:
+        window = f", {_day(prepare.test_from)} to {_day(prepare.test_until)}"
+    days = model.target.known_after_days
+    data = [
+        ("table as known at", _day(context.cutoff)),
+        ("rows known", f"{prepare.validate.ingest.rows:,}, {prepare.validate.quarantined_rows:,} set apart as bad"),
+        ("learned from", f"{prepare.train_rows:,} rows{until}"),
+        ("judged on", f"{prepare.test_rows:,} rows{window}"),
+        ("features", ", ".join(_features(record, settings))),
+        ("target", f"{model.target.column}, final after {days:g} days" if days else model.target.column),
+    ]
+    if prepare.embargoed_rows:
+        between = f"{prepare.embargoed_rows:,} rows, whose labels were not final in time"
+        data.insert(4, ("left out between", between))
+    return data
 
 
 def _features(record: RegisterRecord, settings: Settings) -> list[str]:
@@ -197,9 +228,9 @@ def _limits(record: RegisterRecord, model: ModelConfig) -> list[str]:
     evaluate = record.evaluate
     prepare, evidence = evaluate.train.prepare, evaluate.evidence
     limits = []
-    if model.time and model.time.event:
+    if model.time and model.time.event and prepare.test_until:
         limits.append(
-            f"It was judged on events until {prepare.test_until}; how it does on later ones has to be watched."
+            f"It was judged on events until {_day(prepare.test_until)}; how it does on later ones has to be watched."
         )
     elif model.time:
         limits.append("Time is told by the order of rows only; nothing is known of how fast the world changes.")

@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from pipeline.adapters.champions import champion_of
 from pipeline.ledger import Ledger
-
-CHROMIUM = "/usr/bin/chromium"
-
-
-@pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    if not Path(CHROMIUM).exists() and not shutil.which("chromium"):
-        pytest.skip("the Debian package chromium is not installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium") or CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
-        )
-        yield browser.new_page(viewport={"width": 1400, "height": 1100})
-        browser.close()
+from tests.local.conftest import shoot
 
 
 def waiting(world, dag_id: str, cutoff: str) -> str:
@@ -45,9 +26,7 @@ def answer(page: Page, world, dag_id: str, run_id: str, button: str, reason: str
     expect(page.get_by_text("The gate says PROMOTE")).to_be_visible(timeout=60_000)
     expect(page.get_by_role("cell", name="roc_auc")).to_be_visible()
     page.locator("#element_reason").fill(reason)
-    shots = os.environ.get("EVERGREEN_SCREENSHOTS")
-    if shots:
-        page.screenshot(path=f"{shots}/{button.lower()}.png", full_page=True)
+    shoot(page, button.lower())
     page.get_by_role("button", name=button, exact=True).click()
     expect(page.get_by_text("The gate says PROMOTE")).to_be_visible()
 
