@@ -16,6 +16,9 @@ STAGE_HELP = {
     "evaluate": "judge candidate and champion on the same rows",
     "register": "write the model package and register a version",
     "deploy": "roll the version out to the servers, or keep the old one",
+    "detect_drift": "hold the newest complete day, and the windows that end with it, against the champion's reference",
+    "measure_performance": "measure the champion where labels are known, estimate it where they are not",
+    "decide_retraining": "nothing, retrain, roll back or call a person, with reasons",
 }
 PEOPLE_HELP = {
     "status": "who answers for each model, and what was decided last",
@@ -26,6 +29,7 @@ PEOPLE_HELP = {
     "verify-ledger": "check every line of the ledger",
     "why": "trace a prediction back to model, run, data, code and decision",
     "reproduce": "make a version again from what was recorded, and compare",
+    "close-breaker": "let retrainings begin again, after a person has looked",
 }
 EXIT_CODES = "exit status: 0 done, 1 failed, 2 bad usage, 3 refused by the gate"
 
@@ -55,12 +59,23 @@ def _parser() -> argparse.ArgumentParser:
     run = _command(commands, "run", "turn the whole chain once, without Airflow", _run)
     _about_a_run(run)
     for stage, text in STAGE_HELP.items():
-        one = _command(commands, stage, text, _stage)
+        one = _command(commands, stage.replace("_", "-"), text, _stage)
         one.set_defaults(stage=stage)
         _about_a_run(one)
         one.add_argument("--record", metavar="FILE", help="also write the stage's record to this file")
         if stage == "validate":
             one.add_argument("--repin", action="store_true", help="forget the pinned schema and pin the one found now")
+    watch = _command(commands, "watch", "look for drift, measure performance, decide; and do it where asked", _watch)
+    _about_a_run(watch)
+    watch.add_argument("--act", action="store_true", help="retrain or roll back where that was decided")
+    replay = _command(
+        commands, "replay", "turn the loop over past data under several policies, and price them", _replay
+    )
+    _replay_arguments(replay)
+    drill = _command(
+        commands, "drill", "let the demo world happen to a real installation, and see the loop hold", _drill
+    )
+    drill.add_argument("--folder", metavar="FOLDER", help="keep everything there (default: a temporary folder)")
     for name, text in PEOPLE_HELP.items():
         one = _command(commands, name, text, _people)
         one.set_defaults(name=name)
@@ -98,11 +113,11 @@ def _people_arguments(parser: argparse.ArgumentParser, name: str) -> None:
         parser.add_argument("prediction_id", metavar="PREDICTION_ID", help="as it stands in the service's answer")
     if name in ("promote", "approve", "reproduce"):
         parser.add_argument("version", metavar="VERSION", help="a number, latest, champion or challenger")
-    if name in ("history", "promote", "rollback", "approve", "reproduce", "status"):
+    if name in ("history", "promote", "rollback", "approve", "reproduce", "status", "close-breaker"):
         parser.add_argument(
             "--model", required=name != "status", metavar="NAME", help="the model file models/NAME.yaml"
         )
-    if name in ("promote", "rollback", "approve"):
+    if name in ("promote", "rollback", "approve", "close-breaker"):
         parser.add_argument("--by", metavar="PERSON", help="who decides (default: the user of this machine)")
         parser.add_argument("--reason", default="by hand", metavar="TEXT", help="why; it stands in the ledger")
     if name == "history":
@@ -146,6 +161,32 @@ def _stage(parsed: argparse.Namespace) -> int:
     from pipeline.run import stage
 
     return stage(parsed)
+
+
+def _watch(parsed: argparse.Namespace) -> int:
+    from pipeline.watch import watch
+
+    return watch(parsed)
+
+
+def _replay_arguments(parser: argparse.ArgumentParser) -> None:
+    from pipeline.replay import add_arguments
+
+    add_arguments(parser)
+
+
+def _replay(parsed: argparse.Namespace) -> int:
+    from pipeline.replay import replay
+
+    return replay(parsed)
+
+
+def _drill(parsed: argparse.Namespace) -> int:
+    """The demo is no part of the pipeline: it runs as a process of its own."""
+    import subprocess
+
+    more = [*(["--folder", parsed.folder] if parsed.folder else []), *(["--json"] if parsed.json else [])]
+    return subprocess.run([sys.executable, "-m", "demo", "drill", *more], check=False).returncode
 
 
 def _new(parsed: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from pipeline.core.decision import Payoff as PayoffOf
 from pipeline.core.estimators import Task, allowed_estimators
 from pipeline.core.metric_names import METRICS, MONEY, primary_metric
 from pipeline.errors import BadConfiguration
+from pipeline.monitoring_sections import Monitoring, Retraining
 from pipeline.sections import (
     AsTuple,
     BehaviourTest,
@@ -51,6 +52,8 @@ class ModelConfig(Section):
     gate: Gate = Gate()
     behaviour: Annotated[tuple[BehaviourTest, ...], AsTuple] = ()
     deployment: Deployment = Deployment()
+    monitoring: Monitoring = Monitoring()
+    retraining: Retraining = Retraining()
     schedules: Schedules = Schedules()
 
     @field_validator("entity", mode="before")
@@ -74,6 +77,11 @@ class ModelConfig(Section):
             raise ValueError("split.test_days needs time.event; use split.test_share")
         if self.time is None and self.target.known_after_days:
             raise ValueError("target.known_after_days needs time.event")
+        if self.schedules.drift_detection and self.monitoring.data == "source" and not (self.time and self.time.event):
+            raise ValueError(
+                "schedules.drift_detection: the rows of a table without time.event belong to no day; "
+                "set monitoring.data to predictions"
+            )
         return self
 
     def _check_metrics(self) -> None:

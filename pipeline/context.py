@@ -32,6 +32,15 @@ class RunContext:
         return f"{text}.{self.cutoff.microsecond:06d}Z" if self.cutoff.microsecond else f"{text}Z"
 
 
+def cutoff_of(label: str) -> datetime:
+    """The inverse of `RunContext.label`.
+
+    >>> cutoff_of("20260601T000000.250000Z").isoformat()
+    '2026-06-01T00:00:00.250000+00:00'
+    """
+    return datetime.strptime(label, "%Y%m%dT%H%M%S.%fZ" if "." in label else "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
 def parse_instant(text: str) -> datetime:
     """An ISO 8601 date or instant as an aware UTC datetime; without a zone it is UTC.
 

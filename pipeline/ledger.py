@@ -18,7 +18,10 @@ import sqlalchemy as sa
 
 from pipeline.database import Database, tables
 
-Kind = Literal["verdict", "registered", "promoted", "refused", "approved", "rejected", "rolled_back"]
+Kind = Literal[
+    "verdict", "registered", "promoted", "refused", "approved", "rejected", "rolled_back",
+    "alarm", "decision", "retrained", "graded", "breaker_closed",
+]  # fmt: skip
 FIRST = "0" * 64
 """What the first line names as the hash before it."""
 MOVES: tuple[Kind, ...] = ("promoted", "rolled_back")

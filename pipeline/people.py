@@ -8,42 +8,31 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.adapters.registry import Registry, Reign
 from pipeline.config import load_model, model_names
 from pipeline.context import parse_instant
-from pipeline.ledger import Fault, Ledger
+from pipeline.ledger import Event, Fault, Ledger
 from pipeline.settings import Settings, load_settings
 
 WHEN = "%Y-%m-%d %H:%M:%S"
 
 
 def status(parsed: argparse.Namespace) -> int:
-    """Every model: who answers, since when, and what was decided last."""
-    settings = load_settings()
-    names = [parsed.model] if parsed.model else model_names(settings.models_dir)
-    found = [_status(name, settings) for name in names]
-    lines = [f"{'model':<20}{'champion':>10}  {'since':<21}{'versions':>9}  last decision"]
-    for one in found:
-        champion = "-" if one["champion"] is None else str(one["champion"])
-        since = (one["since"] or "-")[:19].replace("T", " ")
-        lines.append(f"{one['model']:<20}{champion:>10}  {since:<21}{one['versions']:>9}  {one['last'] or '-'}")
-    return _print(parsed, found, "\n".join(lines))
+    """Every model, or one: who answers, how it does, what stands against it, what was decided."""
+    from pipeline.status import status_of, to_json
+    from pipeline.status_page import show
 
-
-def _status(name: str, settings: Settings) -> dict[str, Any]:
-    reigns = Registry(name, settings).history()
-    with Ledger(settings.database_url) as ledger:
-        last = ledger.last(name, "promoted", "refused", "rolled_back", "approved", "rejected")
-        versions = len({line.version for line in ledger.lines(name, "registered")})
-    return {
-        "model": name,
-        "champion": reigns[-1].version if reigns else None,
-        "since": reigns[-1].since.isoformat() if reigns else None,
-        "versions": versions,
-        "last": f"{last.kind} version {last.version}: {last.body['reason']}"[:200] if last else None,
-    }
+    settings = _settings_of(parsed) if parsed.model else load_settings()
+    now = datetime.now(UTC)
+    found = status_of([parsed.model] if parsed.model else model_names(settings.models_dir), now, settings)
+    if parsed.json:
+        print(to_json(found))
+    else:
+        show(found, now)
+    return 0
 
 
 def history(parsed: argparse.Namespace) -> int:
@@ -168,6 +157,18 @@ def reproduce(parsed: argparse.Namespace) -> int:
     return 0 if found.equal else 1
 
 
+def close_breaker(parsed: argparse.Namespace) -> int:
+    """Let retrainings begin again."""
+    settings = _settings_of(parsed)
+    by = parsed.by or getpass.getuser()
+    with Ledger(settings.database_url) as ledger:
+        line = ledger.append(Event(parsed.model, "breaker_closed", None, {
+            "by": by, "reason": parsed.reason, "cutoff": datetime.now(UTC).isoformat(),
+        }))  # fmt: skip
+    told = f"{parsed.model}: the breaker is closed by {by}, ledger line {line.number}"
+    return _print(parsed, {"model": parsed.model, "by": by, "line": line.number}, told)
+
+
 def _settings_of(parsed: argparse.Namespace) -> Settings:
     """The settings, after making sure that there is such a model."""
     settings = load_settings()
@@ -182,5 +183,5 @@ def _print(parsed: argparse.Namespace, content: Any, told: str) -> int:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "status": status, "history": history, "promote": promote, "rollback": rollback, "approve": approve,
-    "verify-ledger": verify_ledger, "why": why, "reproduce": reproduce,
+    "verify-ledger": verify_ledger, "why": why, "reproduce": reproduce, "close-breaker": close_breaker,
 }  # fmt: skip

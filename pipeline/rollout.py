@@ -109,6 +109,17 @@ class ServerStatus:
     detail: str = ""
 
 
+@dataclass(frozen=True)
+class Label:
+    """What really became of a prediction."""
+
+    prediction_id: str
+    actual: str
+    """As JSON."""
+    received_at: float
+    """Seconds since 1970, of the last time that it was told."""
+
+
 class RolloutStore:
     """The rollouts, the servers and the labels that came back, in Evergreen's database."""
 
@@ -168,10 +179,13 @@ class RolloutStore:
         with self._database.transaction(writes=True) as connection:
             connection.execute(sa.delete(servers).where(servers.c.server_id == server_id))
 
-    def take_feedback(self, prediction_id: str, actual: Any) -> bool:
-        """Keep the label of a prediction; the same prediction again replaces it. True the first time."""
+    def take_feedback(self, prediction_id: str, actual: Any, received_at: float | None = None) -> bool:
+        """Keep the label of a prediction; the same prediction again replaces it. True the first time.
+
+        `received_at`: seconds since 1970; now where it is left out.
+        """
         which = feedback.c.prediction_id == prediction_id
-        values = {"actual": json.dumps(actual), "received_at": time.time()}
+        values = {"actual": json.dumps(actual), "received_at": time.time() if received_at is None else received_at}
         try:
             with self._database.transaction(writes=True) as connection:
                 again = sa.update(feedback).where(which).values(values | {"times": feedback.c.times + 1})
@@ -180,7 +194,15 @@ class RolloutStore:
                 connection.execute(sa.insert(feedback).values(values | {"prediction_id": prediction_id, "times": 1}))
                 return True
         except IntegrityError:  # the same label through two servers at once: the other was first
-            return self.take_feedback(prediction_id, actual)
+            return self.take_feedback(prediction_id, actual, received_at)
+
+    def labels(self, since: float, until: float) -> list[Label]:
+        """Labels that came between two instants, both included; seconds since 1970."""
+        query = sa.select(feedback.c.prediction_id, feedback.c.actual, feedback.c.received_at).where(
+            feedback.c.received_at.between(since, until)
+        )
+        with self._database.transaction() as connection:
+            return [Label(*row) for row in connection.execute(query.order_by(feedback.c.prediction_id))]
 
     def feedback_count(self) -> int:
         """Predictions whose label is known."""

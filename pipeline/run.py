@@ -24,7 +24,7 @@ from pipeline.stages import STAGES, run_stage
 
 def run(parsed: argparse.Namespace) -> int:
     """The whole chain; 3 where the gate refused."""
-    settings, model, context = _prepare(parsed)
+    settings, model, context = prepared(parsed)
     seconds: dict[str, float] = {}
     records: dict[str, Record] = {}
     record: Record | None = None
@@ -49,7 +49,7 @@ def run(parsed: argparse.Namespace) -> int:
 
 def stage(parsed: argparse.Namespace) -> int:
     """One stage, on what the stage before it left."""
-    settings, model, context = _prepare(parsed)
+    settings, model, context = prepared(parsed)
     if getattr(parsed, "repin", False):
         from pipeline.adapters.schemas import unpin
 
@@ -63,7 +63,11 @@ def stage(parsed: argparse.Namespace) -> int:
     return 3 if isinstance(record, DeployRecord) and record.status == "refused" else 0
 
 
-def _prepare(parsed: argparse.Namespace) -> tuple[Settings, ModelConfig, RunContext]:
+def prepared(parsed: argparse.Namespace) -> tuple[Settings, ModelConfig, RunContext]:
+    """Settings, model and context of a command.
+
+    Raises BadConfiguration for a cut-off in the future, and for an override that cannot be.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("evergreen").setLevel(logging.INFO)
     settings = load_settings()
@@ -90,9 +94,16 @@ def _change(text: str) -> tuple[str, Any]:
 
 def outcome(record: Record) -> str:
     """What came out of a stage, in a few words."""
+    from pipeline import monitoring_records as m
     from pipeline import records as r
 
     match record:
+        case m.DetectDriftRecord():
+            return f"{record.rows:,} rows of {record.day}: {record.reason}" if record.day else record.reason
+        case m.MeasurePerformanceRecord():
+            return record.reason
+        case m.DecideRetrainingRecord():
+            return f"{record.action}: {record.reasons[0]}"
         case r.IngestRecord():
             return f"{record.rows:,} rows known, {record.rejected_rows:,} rejected, {record.later_rows:,} not yet known"
         case r.ValidateRecord():

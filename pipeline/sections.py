@@ -298,3 +298,4 @@ class Schedules(Section):
     """Cron expressions, UTC; none: only by hand and by events."""
 
     training: str | None = None
+    drift_detection: str | None = None

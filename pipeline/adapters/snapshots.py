@@ -48,7 +48,7 @@ def take_snapshot(
     Raises SourceUnreadable for a source without rows.
     """
     with database(snapshot.parent, threads) as db:
-        _load(db, table, model)
+        load_source(db, table, model)
         source_rows = number(db, "SELECT count(*) FROM source") + table.malformed_count
         if source_rows == 0:
             raise SourceUnreadable(f"{table.where} has a header but no rows; check the source or its export")
@@ -76,8 +76,8 @@ def take_snapshot(
         )
 
 
-def _load(db: duckdb.DuckDBPyConnection, table: Table, model: ModelConfig) -> None:
-    """All rows of the source, blanks as missing, with instants read and a row number."""
+def load_source(db: duckdb.DuckDBPyConnection, table: Table, model: ModelConfig) -> None:
+    """All rows as the table `source`: blanks as missing, a row number ROW, instants read as `__instant_COLUMN`."""
     schema = pa.schema([*table.schema, pa.field(ROW, pa.int64())])
 
     def numbered() -> Iterator[pa.RecordBatch]:

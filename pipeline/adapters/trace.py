@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.adapters.watch_store import WatchStore
+from pipeline.adapters.watch_told import open_alarms
+from pipeline.core.alarms import AlarmState
 from pipeline.errors import BadConfiguration
 from pipeline.ledger import MOVES, Ledger
 from pipeline.settings import Settings
@@ -71,10 +74,21 @@ def why(prediction_id: str, settings: Settings) -> dict[str, Any]:
             "since": move.at, "how": move.kind, "by": move.body["by"], "reason": move.body["reason"],
             "ledger_line": move.number,
         },
+        "drift": _drift(model, str(entry["digest"]), answered, settings),
         "approval": None if answer is None else {
             "answer": answer.kind, "by": answer.body["by"], "at": answer.at, "ledger_line": answer.number,
         },
     }  # fmt: skip
+
+
+def _drift(model: str, champion: str, answered: datetime, settings: Settings) -> dict[str, Any] | None:
+    """Alarms that stood when it was answered, as of the newest day that had been checked; None: none had been."""
+    with WatchStore(settings.database_url) as store:
+        last = store.last(model, "drift", champion, answered.date())
+    if last is None:
+        return None
+    alarms = open_alarms(AlarmState.from_json(last.body["state"]))
+    return {"checked_day": last.day.isoformat(), "alarms": [f"{a.level}: {a.subject}: {a.told}" for a in alarms]}
 
 
 def find_prediction(prediction_id: str, settings: Settings) -> dict[str, Any]:

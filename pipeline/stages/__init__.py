@@ -5,16 +5,21 @@ from __future__ import annotations
 import importlib
 import os
 import typing
+from datetime import datetime
 from pathlib import Path
 
 from pipeline.config import ModelConfig
-from pipeline.context import RunContext
+from pipeline.context import RunContext, cutoff_of
 from pipeline.errors import BadConfiguration
 from pipeline.records import Record
 from pipeline.settings import Settings
 
 STAGES = ("ingest", "validate", "prepare", "train", "evaluate", "register", "deploy")
 """Names of the stages of a training run, in order. Each is the function of that name in the module of that name."""
+MONITORING = ("detect_drift", "measure_performance", "decide_retraining")
+"""Names of the stages that watch a champion, in order."""
+DECIDES = "decide_retraining"
+"""It may run between two checks, as when an alert calls: on what the newest check before its cut-off has left."""
 
 
 def run_stage(
@@ -26,21 +31,38 @@ def run_stage(
     Raises BadConfiguration where the stage before it has not run for this cut-off.
     """
     function = getattr(importlib.import_module(f"pipeline.stages.{stage}"), stage)
-    position = STAGES.index(stage)
-    if position == 0:
+    earlier = before(stage)
+    if earlier is None:
         record = function(model, context, settings)
     else:
+        if upstream is None and stage == DECIDES:
+            upstream = newest_left(earlier, context.model, context.cutoff, settings)
         if upstream is None:
-            upstream = _left_by(STAGES[position - 1], context, settings)
+            upstream = left_by(earlier, context, settings)
         record = function(upstream, model, context, settings)
     _leave(record, record_file(stage, context, settings))
     return typing.cast(Record, record)
 
 
+def before(stage: str) -> str | None:
+    """The stage whose record this one takes; None for the first of its chain.
+
+    >>> before("train"), before("ingest"), before("measure_performance")
+    ('prepare', None, 'detect_drift')
+    """
+    chain = MONITORING if stage in MONITORING else STAGES
+    position = chain.index(stage)
+    return chain[position - 1] if position else None
+
+
 def record_type(stage: str) -> type[Record]:
-    """The record that a stage returns."""
-    module = importlib.import_module("pipeline.records")
-    return typing.cast(type[Record], getattr(module, f"{stage.title()}Record"))
+    """The record that a stage returns.
+
+    >>> record_type("detect_drift").__name__
+    'DetectDriftRecord'
+    """
+    module = importlib.import_module(f"pipeline.{'monitoring_records' if stage in MONITORING else 'records'}")
+    return typing.cast(type[Record], getattr(module, stage.title().replace("_", "") + "Record"))
 
 
 def record_file(stage: str, context: RunContext, settings: Settings) -> Path:
@@ -48,14 +70,29 @@ def record_file(stage: str, context: RunContext, settings: Settings) -> Path:
     return settings.runs / context.model / context.label / f"{stage}.json"
 
 
-def _left_by(stage: str, context: RunContext, settings: Settings) -> Record:
+def left_by(stage: str, context: RunContext, settings: Settings) -> Record:
+    """What a stage left for this model and cut-off.
+
+    Raises BadConfiguration where it has not run.
+    """
     path = record_file(stage, context, settings)
     if not path.is_file():
+        at = context.cutoff.isoformat()
         raise BadConfiguration(
-            f"{stage} has not run for {context.model} at {context.cutoff.isoformat()}; first run "
-            f"`python -m pipeline {stage} --model {context.model} --cutoff {context.cutoff.isoformat()}`"
+            f"{stage} has not run for {context.model} at {at}; first run "
+            f"`python -m pipeline {stage.replace('_', '-')} --model {context.model} --cutoff {at}`"
         )
     return record_type(stage).from_json(path.read_text(encoding="utf-8"))
+
+
+def newest_left(stage: str, model: str, cutoff: datetime, settings: Settings) -> Record | None:
+    """What a stage left for the newest cut-off that is not after this one; None where it has not run."""
+    folders = [path.parent for path in (settings.runs / model).glob(f"*/{stage}.json")]
+    dated = [(cutoff_of(folder.name), folder) for folder in folders]
+    newest = max(((at, folder) for at, folder in dated if at <= cutoff), default=None)
+    if newest is None:
+        return None
+    return record_type(stage).from_json((newest[1] / f"{stage}.json").read_text(encoding="utf-8"))
 
 
 def _leave(record: Record, path: Path) -> None:

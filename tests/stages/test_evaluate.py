@@ -186,8 +186,15 @@ def test_a_column_that_the_gate_groups_by_must_be_in_the_source(write_model, set
 
 
 def test_every_registered_version_has_a_model_card_in_mlflow(write_model, settings):
-    record = turn(write_model(customers(), extra="description: Customers <who> leave\n"), settings, "2025-10-01")
+    extra = (
+        "description: Customers <who> leave\n"
+        "gate: {slices: [{where: {tenure: [0, 1]}}]}\n"
+        "behaviour: [{test: direction, name: loyal, column: tenure, add: 12, expect: down}]\n"
+    )
+    record = turn(write_model(customers(), extra=extra), settings, "2025-10-01")
     page = (settings.home / record.register.model_card).read_text()
+    assert page.count("behaviour loyal") == 1
+    assert "too few rows" in page
     assert "Customers &lt;who&gt; leave" in page
     assert "http" not in page.replace("http-equiv", "").replace("https-", "")
     client = mlflow.MlflowClient(settings.mlflow_uri)
