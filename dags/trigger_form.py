@@ -20,10 +20,7 @@ def form(model: ModelConfig) -> dict[str, Param]:
     """Fields of the form; an answer outside them is refused before the run begins (REST: 400)."""
     file = f"models/{model.name}.yaml"
     fields = {
-        "cutoff": Param(
-            None, type=["null", "string"], format="date-time", title="Cut-off", section="Time",
-            description="Know nothing later than this instant. Empty: now. A backfill has its own.",
-        ),
+        "cutoff": cutoff_field(),
         "estimator": Param(
             None, type=["null", "string"], enum=[None, *allowed_estimators(model.task)], title="Estimator",
             section="Training",
@@ -52,6 +49,14 @@ def form(model: ModelConfig) -> dict[str, Param]:
         description='By dotted name, for this run only: {"training.max_onehot": 20, "gate.margin": 0.002}',
     )  # fmt: skip
     return fields
+
+
+def cutoff_field() -> Param:
+    """The instant up to which a run may know anything."""
+    return Param(
+        None, type=["null", "string"], format="date-time", title="Cut-off", section="Time",
+        description="Know nothing later than this instant. Empty: now. A backfill has its own.",
+    )  # fmt: skip
 
 
 def changes(answers: Mapping[str, Any], model: ModelConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`python -m demo`: write the demo world, or tell what happens in it."""
+"""`python -m demo`: write the demo world, tell what happens in it, or let it happen."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     generate.set_defaults(command=_generate)
     calendar = commands.add_parser("calendar", help="what happens to the world, and when")
     calendar.set_defaults(command=_calendar)
+    drill = commands.add_parser("drill", help="let the world happen to a real installation, and see the loop hold")
+    drill.add_argument("--folder", type=Path, help="keep everything in this empty folder (default: a temporary one)")
+    drill.add_argument("--json", action="store_true", help="print the milestones as JSON")
+    drill.set_defaults(command=_drill)
     parsed = parser.parse_args(arguments)
     return int(parsed.command(parsed))
 
@@ -48,6 +52,35 @@ def _generate(parsed: argparse.Namespace) -> int:
 
     made = generate(world, parsed.out, progress)
     print(f"demo world: {world.days} days from {world.start} in {parsed.out}{'' if made else ', already there'}")
+    return 0
+
+
+def _drill(parsed: argparse.Namespace) -> int:
+    import json
+    import logging
+
+    from demo.drill import Failed, main
+    from pipeline.errors import EvergreenError
+
+    logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
+    started = time.perf_counter()
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    try:
+        milestones = main(parsed.folder, say)
+    except (Failed, EvergreenError) as error:
+        print(f"the drill failed: {error}", file=sys.stderr)
+        return 1
+    seconds = time.perf_counter() - started
+    if parsed.json:
+        rows = [{"milestone": name, "seen": told, "seconds": round(took, 1)} for name, told, took in milestones]
+        print(json.dumps({"milestones": rows, "seconds": round(seconds, 1)}))
+        return 0
+    for name, told, took in milestones:
+        print(f"{took:>7.1f} s  {name}\n           {told}")
+    print(f"{seconds:>7.1f} s  the loop holds")
     return 0
 
 

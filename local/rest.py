@@ -132,7 +132,7 @@ def _detail(answer: requests.Response) -> str:
 def _line(entry: Any) -> str:
     if not isinstance(entry, dict):
         return str(entry)
-    words = [str(entry.get("event", ""))]
+    words = [str(entry[name]) for name in ("event", "reason") if entry.get(name)]
     for error in entry.get("error_detail") or []:
         words.append(f"{error.get('exc_type')}: {error.get('exc_value')}")
     return "\n".join(words)

@@ -32,17 +32,22 @@ def race(settings, tmp_path) -> list[str]:
                          env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for version in range(2, RACERS + 2)
     ]  # fmt: skip
-    end = time.monotonic() + 120
-    while len(list(gate.parent.glob("ready-*"))) < RACERS:
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    gate.touch()
-    told = []
-    for racer in racers:
-        out, err = racer.communicate(timeout=120)
-        assert racer.returncode == 0, err
-        told.append(json.loads(out)[1])
-    return told
+    try:
+        end = time.monotonic() + 240
+        while len(list(gate.parent.glob("ready-*"))) < RACERS:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        gate.touch()
+        told = []
+        for racer in racers:
+            out, err = racer.communicate(timeout=240)
+            assert racer.returncode == 0, err
+            told.append(json.loads(out)[1])
+        return told
+    finally:
+        for racer in racers:
+            racer.kill()
+            racer.wait()
 
 
 def test_of_twenty_promotions_at_once_one_wins_on_sqlite_and_on_postgresql(write_model, settings, tmp_path, postgres):

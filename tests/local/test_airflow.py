@@ -21,7 +21,7 @@ from pipeline.errors import BadConfiguration
 from pipeline.records import DeployRecord
 from pipeline.stages import STAGES
 from tests.conftest import MODEL
-from tests.local.conftest import SCHEDULE
+from tests.local.conftest import KINDS, SCHEDULE
 
 CUTOFF = "2025-10-01T00:00:00+00:00"
 
@@ -135,24 +135,53 @@ def test_a_broken_model_file_is_an_import_error_of_its_own(world):
     assert "'binary'" in errors[0]["stack_trace"]
 
 
+def following(world, dag_id: str) -> dict[str, set[str]]:
+    """Every task of a DAG, with those right behind it."""
+    tasks = world.airflow.call("GET", f"dags/{dag_id}/tasks")["tasks"]
+    return {task["task_id"]: set(task["downstream_task_ids"]) for task in tasks}
+
+
+IN_A_ROW = {stage: {after} for stage, after in itertools.pairwise(STAGES)}
+
+
 def test_the_stages_stand_in_a_row_in_the_dag(world):
-    tasks = {task["task_id"]: task for task in world.airflow.call("GET", "dags/training_churn/tasks")["tasks"]}
-    assert set(tasks) == set(STAGES)
-    for stage, following in itertools.pairwise(STAGES):
-        assert tasks[stage]["downstream_task_ids"] == [following]
+    assert following(world, "training_churn") == IN_A_ROW | {"deploy": set()}
+
+
+def test_watching_ends_with_the_announcement_and_the_decision_comes_before_the_same_stages(world):
+    assert following(world, "drift_detection_churn") == {
+        "detect_drift": {"measure_performance"}, "measure_performance": {"announce"}, "announce": set(),
+    }  # fmt: skip
+    assert following(world, "retraining_churn") == IN_A_ROW | {
+        "decide_retraining": {"go_ahead", "roll_back"}, "roll_back": set(), "go_ahead": {"ingest"},
+        "deploy": {"report"}, "report": set(),
+    }  # fmt: skip
+    asking = following(world, "retraining_asked")
+    assert asking["register"] == {"ask", "deploy"}
+    assert asking["approve"] == {"deploy"}
+
+
+def test_only_the_form_of_a_retraining_takes_what_an_alert_sends(world):
+    forms = {kind: world.airflow.call("GET", f"dags/{kind}_churn/details")["params"] for kind in KINDS}
+    assert set(forms["drift_detection"]) == {"cutoff"}
+    assert set(forms["retraining"]) == {"cutoff", "reasons"}
+    assert "reasons" not in forms["training"]
+    for answers in ({"reasons": "drift"}, {"reasons": [1]}, {"cutoff": "yesterday"}):
+        with pytest.raises(BadConfiguration):
+            world.airflow.trigger("retraining_churn", answers)
 
 
 PARSE = """
 import json, sys, time
-started = time.perf_counter()
-import dags.training
-print(json.dumps([time.perf_counter() - started,
-                  [n for n in ("pandas", "numpy", "sklearn", "mlflow", "great_expectations") if n in sys.modules],
-                  len([v for v in vars(dags.training) if True])]))
+import airflow.sdk, airflow.providers.standard.operators.hitl
+started = time.process_time()
+import dags.training, dags.drift_detection, dags.retraining
+print(json.dumps([time.process_time() - started,
+                  [n for n in ("pandas", "numpy", "sklearn", "mlflow", "great_expectations") if n in sys.modules]]))
 """
 
 
-def test_reading_the_dag_files_of_twenty_models_loads_no_heavy_library(tmp_path):
+def test_reading_the_dag_files_of_twenty_models_loads_no_heavy_library_and_is_soon_done(tmp_path):
     (tmp_path / "models").mkdir()
     for number in range(20):
         (tmp_path / "models" / f"model{number}.yaml").write_text(MODEL.format(path="x.parquet") + SCHEDULE)
@@ -161,5 +190,6 @@ def test_reading_the_dag_files_of_twenty_models_loads_no_heavy_library(tmp_path)
         [sys.executable, "-c", PARSE], cwd=REPOSITORY, env=environ, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    _, heavy, _ = json.loads(done.stdout.splitlines()[-1])
+    seconds, heavy = json.loads(done.stdout.splitlines()[-1])
     assert heavy == []
+    assert seconds < 6
