@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from pipeline.database import Database, tables
 
 Kind = Literal[
-    "verdict", "registered", "promoted", "refused", "approved", "rejected", "rolled_back",
+    "verdict", "registered", "promoted", "refused", "approved", "rejected", "rolled_back", "staged",
     "alarm", "decision", "retrained", "graded", "breaker_closed",
 ]  # fmt: skip
 FIRST = "0" * 64

@@ -11,10 +11,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from pipeline.adapters.promotion import answering
 from pipeline.adapters.registry import Registry, Reign
 from pipeline.config import load_model, model_names
 from pipeline.context import parse_instant
-from pipeline.ledger import Event, Fault, Ledger
+from pipeline.ledger import MOVES, Event, Fault, Ledger
+from pipeline.rollout import RolloutStore
 from pipeline.settings import Settings, load_settings
 
 WHEN = "%Y-%m-%d %H:%M:%S"
@@ -111,9 +113,18 @@ def _unanchored(ledger: Ledger, known: set[int], settings: Settings) -> list[Fau
     from pipeline.adapters.versions import anchors
 
     faults = []
-    for model, version, number, seal in anchors(settings):
+    for number, seal, told in anchors(settings):
         if number not in known and ledger.hash_of(number) != seal:
-            faults.append(Fault(number, f"is not the line that version {version} of {model} was registered with"))
+            faults.append(Fault(number, f"is not the line that told {told}"))
+    with RolloutStore(settings.database_url) as store:
+        for model in store.models():
+            champion, move = answering(store.get(model)), ledger.last(model, *MOVES)
+            if champion is not None and (move is None or move.version != champion.version):
+                told = f"version {move.version}" if move else "nobody"
+                number = move.number if move else 0
+                faults.append(
+                    Fault(number, f"{model} is answered by version {champion.version}, the ledger says {told}")
+                )
     return faults
 
 

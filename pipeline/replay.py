@@ -60,11 +60,9 @@ class Replay:
     models: int
     decisions: int
     seconds: float
-
-    @property
-    def decisions_a_minute(self) -> float:
-        """Of all policies, training and scoring included."""
-        return 60 * self.decisions / self.seconds
+    """All of it but the reading: models, scores, checks, decisions."""
+    deciding_seconds: float
+    """The same decisions once more, with models and checks at hand: what another policy costs."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -145,11 +143,15 @@ def replayed(model: ModelConfig, asked: Asked, settings: Settings, now: datetime
     outcomes = price(walks, policies, metrics, months, model.primary_metric, prices)
     chosen = propose(outcomes)
     seconds = time.perf_counter() - started
+    started = time.perf_counter()
+    for named in policies:
+        walk(named, history)
+    deciding = time.perf_counter() - started
     return Replay(
         model.name, model.primary_metric, _days(past), begin, past.last, asked.every_days, outcomes, tuple(walks),
         chosen.policy, section(next(named for named in policies if named.name == chosen.policy)),
         reason(chosen, outcomes, model.primary_metric, prices), history.models, sum(one.decisions for one in walks),
-        seconds,
+        seconds, deciding,
     )  # fmt: skip
 
 
@@ -201,8 +203,12 @@ def told(found: Replay) -> str:
                      f"{one.calls:>7}{one.price:>9.1f}  {mark}")  # fmt: skip
     for walk in found.walks:
         lines += ["", *_story(walk)] if walk.of("alarm") or walk.of("called") else []
-    speed = f"{found.decisions:,} decisions over {found.models} models in {found.seconds:.1f} s, "
-    return "\n".join([*lines, "", f"{speed}{found.decisions_a_minute:,.0f} a minute", "", found.reason, found.section])
+    a_minute, at_hand = (60 * found.decisions / seconds for seconds in (found.seconds, found.deciding_seconds))
+    speed = (
+        f"{found.decisions:,} decisions in {found.seconds:.1f} s, {found.models} models trained on the way: "
+        f"{a_minute:,.0f} a minute; with models and checks at hand {at_hand:,.0f} a minute"
+    )
+    return "\n".join([*lines, "", speed, "", found.reason, found.section])
 
 
 def _story(walk: Walk) -> Sequence[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from pipeline.errors import BadConfiguration
 from pipeline.ledger import Ledger, Line
 from pipeline.records import RegisterRecord
@@ -17,15 +19,16 @@ def champion_of(model: str, settings: Settings) -> Variant | None:
 
 
 def registered(model: str, version: int, ledger: Ledger) -> Line:
-    """The ledger line with which a version was registered.
+    """The ledger line with which a version was registered; of several, as by a backfill, the one that knew most.
 
     Raises BadConfiguration where there is no such version.
     """
-    line = ledger.last(model, "registered", version=version)
-    if line is None:
-        known = [str(found.version) for found in ledger.lines(model, "registered")]
-        raise BadConfiguration(f"{model} has no version {version}; registered: {', '.join(known) or 'none'}")
-    return line
+    lines = ledger.lines(model, "registered")
+    own = [line for line in lines if line.version == version]
+    if not own:
+        known = ", ".join(str(number) for number in dict.fromkeys(line.version for line in lines))
+        raise BadConfiguration(f"{model} has no version {version}; registered: {known or 'none'}")
+    return max(own, key=lambda line: (datetime.fromisoformat(line.body["cutoff"]), line.number))
 
 
 def record_of(line: Line) -> RegisterRecord:

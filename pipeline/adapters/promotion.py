@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pipeline.adapters.versions import name_champion
@@ -148,11 +148,11 @@ def roll_out(
     order: Order,
     evidence: dict[str, Any],
     settings: Settings,
-    now: datetime,
 ) -> Rollout:
     """Move the traffic to this version, or raise DeploymentFailed and leave all as it is.
 
     `rollout` is what was looked at when it was decided: where it is no longer so, "champion moved".
+    Raises DeploymentFailed also where it is done, but a server is slow to follow; the message says so.
     """
     read_package(settings.home / variant.package)
     model, generation = rollout.model, rollout.generation
@@ -166,14 +166,17 @@ def roll_out(
         generation = store.stage(model, Plan("direct", (variant,)), generation).generation
         try:
             _wait(store, model, generation, settings.deploy_timeout_seconds, active=False)
-            done = store.activate(model, generation, event, now)
+            done = store.activate(model, generation, event, datetime.now(UTC))
         except (DeploymentFailed, KeyboardInterrupt):
             store.unstage_quietly(model, generation)
             raise
     except RolloutMoved as moved:
         raise DeploymentFailed(f"champion moved: {moved}; run the stages again to be judged against it") from moved
-    _wait(store, model, done.generation, settings.deploy_timeout_seconds, active=True)
     name_champion(model, variant.version, done.generation, settings)
+    try:
+        _wait(store, model, done.generation, settings.deploy_timeout_seconds, active=True)
+    except DeploymentFailed as slow:
+        raise DeploymentFailed(f"version {variant.version} is champion, but {slow}") from slow
     return done
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 from pipeline.adapters.champions import record_of, registered
 from pipeline.adapters.promotion import Order, Refusal, answering, may_be_promoted, roll_out, variant_of
-from pipeline.adapters.versions import CHALLENGER, CHAMPION, name_challenger, version_under
+from pipeline.adapters.versions import CHALLENGER, CHAMPION, name_challenger, name_champion, version_under
 from pipeline.errors import BadConfiguration, DeploymentFailed, RefusedByGate
 from pipeline.ledger import MOVES, Event, Ledger, Line
 from pipeline.records import RegisterRecord
-from pipeline.rollout import RolloutStore
+from pipeline.rollout import Rollout, RolloutStore, Variant
 from pipeline.settings import Settings
 
 STAGES = {"production": CHAMPION, "champion": CHAMPION, "staging": CHALLENGER, "challenger": CHALLENGER}
@@ -99,9 +99,12 @@ class Registry:
             version = self._get(which, ledger)
             if STAGES[stage] == CHALLENGER:
                 name_challenger(self.model, version.number, self._settings)
+                ledger.append(Event(self.model, "staged", version.number, {
+                    "by": by, "reason": reason, "digest": version.record.digest,
+                }))  # fmt: skip
                 return version
             rollout = store.get(self.model)
-            champion = answering(rollout)
+            champion = self._champion(rollout)
             if champion is not None and champion.version == version.number:
                 return version
             refused = may_be_promoted(version.record, version.cutoff, champion, overrule=overrule)
@@ -111,12 +114,19 @@ class Registry:
             order = Order("promoted", reason, by, overruled=version.record.evaluate.verdict.decision != "PROMOTE")
             evidence = {"verdict_key": version.record.evaluate.key, "mode": version.record.evaluate.verdict.mode}
             try:
-                roll_out(store, rollout, variant, order, evidence, self._settings, datetime.now(UTC))
+                roll_out(store, rollout, variant, order, evidence, self._settings)
             except DeploymentFailed as error:
                 if str(error).startswith("champion moved"):
                     self._refuse(version, Refusal("champion_moved", str(error)), by, ledger)
                 raise
             return version
+
+    def _champion(self, rollout: Rollout) -> Variant | None:
+        """Who answers; its alias is moved where a process died between the traffic and the alias."""
+        champion = answering(rollout)
+        if champion is not None:
+            name_champion(self.model, champion.version, rollout.generation, self._settings)
+        return champion
 
     def _refuse(self, version: Version, refused: Refusal, by: str, ledger: Ledger) -> None:
         ledger.append(Event(self.model, "refused", version.number, {
@@ -132,7 +142,7 @@ class Registry:
         """
         with Ledger(self._settings.database_url) as ledger, RolloutStore(self._settings.database_url) as store:
             rollout = store.get(self.model)
-            champion = answering(rollout)
+            champion = self._champion(rollout)
             if champion is None:
                 raise BadConfiguration(f"{self.model} has no champion to roll back")
             target = to if to is not None else before(ledger.lines(self.model, *MOVES))
@@ -148,7 +158,7 @@ class Registry:
                 )
             version = self._get(target, ledger)
             variant = variant_of(version.record, version.cutoff)
-            roll_out(store, rollout, variant, Order("rolled_back", reason, by), {}, self._settings, datetime.now(UTC))
+            roll_out(store, rollout, variant, Order("rolled_back", reason, by), {}, self._settings)
             return champion.version, target
 
     def answer(self, which: int | str, *, approve: bool, by: str, reason: str, run_id: str | None = None) -> Line:

@@ -32,6 +32,8 @@ class Rival:
     register: RegisterRecord
     cutoff: datetime
     test_share: float
+    parted_by: tuple[object, ...]
+    """What its model file told its rows apart by: entity, event column, order."""
 
     @property
     def version(self) -> int:
@@ -51,8 +53,11 @@ def rival_of(model: str, candidate: str, champion: Variant | None, ledger: Ledge
     if version is None:
         return None
     line = registered(model, version, ledger)
-    share = float(line.body["model_file"]["split"]["test_share"])
-    return Rival(record_of(line), datetime.fromisoformat(line.body["cutoff"]), share)
+    file = line.body["model_file"]
+    time = file["time"] or {}
+    parted_by = (tuple(file["entity"]), time.get("event"), time.get("order"))
+    share = float(file["split"]["test_share"])
+    return Rival(record_of(line), datetime.fromisoformat(line.body["cutoff"]), share, parted_by)
 
 
 def scores_of(rival: Rival, frame: pd.DataFrame, classes: tuple[str, ...], settings: Settings) -> tuple[Any, float]:
@@ -82,7 +87,13 @@ def scores_of(rival: Rival, frame: pd.DataFrame, classes: tuple[str, ...], setti
 
 
 def unseen(prepare: PrepareRecord, rival: Rival, model: ModelConfig, settings: Settings) -> np.ndarray:
-    """Which of the rows that judge the rival did not learn from: a mask of shape (n,)."""
+    """Which of the rows that judge the rival did not learn from: a mask of shape (n,).
+
+    None of them where its model file told rows apart otherwise: which of them it saw cannot be known then.
+    """
+    time = model.time
+    if rival.parted_by != (model.entity, time.event if time else None, time.order if time else None):
+        return np.zeros(prepare.test_rows, dtype=bool)
     test = settings.home / prepare.test
     theirs = rival.register.evaluate.train.prepare
     if model.time and model.time.event and theirs.train_until is not None:

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.adapters.store import exclusive
 from pipeline.adapters.tracking import guarded
 from pipeline.config import ModelConfig
-from pipeline.ledger import Line
+from pipeline.ledger import MOVES, Ledger, Line
 from pipeline.records import EvaluateRecord
 from pipeline.settings import Settings
 
@@ -21,9 +21,13 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 
 
 def make_version(
-    evaluate: EvaluateRecord, model: ModelConfig, tags: Mapping[str, str], settings: Settings, *, digest: str
-) -> int:
-    """The number of the version that holds this package, made now if there is none."""
+    evaluate: EvaluateRecord, model: ModelConfig, tags: Mapping[str, str], settings: Settings, *, digest: str,
+    challenges: bool,
+) -> int:  # fmt: skip
+    """The number of the version that holds this package, made now if there is none.
+
+    `challenges`: whether it is to be the challenger; what a backfill makes is none.
+    """
     train = evaluate.train
     with one_at_a_time(model.name, settings), guarded(settings) as client:
         _ensure(client, model)
@@ -37,12 +41,13 @@ def make_version(
             description=f"{evaluate.verdict.decision}: {'; '.join(evaluate.verdict.reasons)}",
             tags={DIGEST_TAG: digest, **tags},
         )
-        client.set_registered_model_alias(model.name, CHALLENGER, made.version)
+        if challenges:
+            client.set_registered_model_alias(model.name, CHALLENGER, made.version)
         return int(made.version)
 
 
 def name_champion(model: str, version: int, generation: int, settings: Settings) -> None:
-    """Move the champion alias to the version that answers since this generation of the rollout.
+    """Move the champion alias to the version that answers since this generation, and leave the move's seal beside it.
 
     The generation is a fencing token: a process that was held up writes nothing over what a later
     promotion has written.
@@ -56,6 +61,10 @@ def name_champion(model: str, version: int, generation: int, settings: Settings)
         if int(registered.tags.get(FENCE_TAG, 0)) > generation:
             return
         client.set_registered_model_tag(model, FENCE_TAG, str(generation))
+        with Ledger(settings.database_url) as ledger:
+            move = ledger.last(model, *MOVES)
+        if move is not None:
+            client.set_registered_model_tag(model, ANCHOR_TAG, f"{move.number}:{move.hash}")
         if str(registered.aliases.get(CHAMPION)) != str(version):
             client.set_registered_model_alias(model, CHAMPION, str(version))
         if str(registered.aliases.get(CHALLENGER)) == str(version):
@@ -83,14 +92,17 @@ def anchor(model: str, version: int, line: Line, settings: Settings) -> None:
         client.set_model_version_tag(model, str(version), ANCHOR_TAG, f"{line.number}:{line.hash}")
 
 
-def anchors(settings: Settings) -> Iterator[tuple[str, int, int, str]]:
-    """Model, version, line number and seal of every anchor in the registry."""
+def anchors(settings: Settings) -> Iterator[tuple[int, str, str]]:
+    """Number and seal of every line that the registry remembers, and what that line told."""
     with guarded(settings) as client:
         for registered in client.search_registered_models(max_results=1000):
+            if ANCHOR_TAG in registered.tags:
+                number, _, seal = registered.tags[ANCHOR_TAG].partition(":")
+                yield int(number), seal, f"who became champion of {registered.name} last"
             for version in client.search_model_versions(f"name = '{registered.name}'", max_results=10_000):
                 if ANCHOR_TAG in version.tags:
                     number, _, seal = version.tags[ANCHOR_TAG].partition(":")
-                    yield registered.name, int(version.version), int(number), seal
+                    yield int(number), seal, f"that version {version.version} of {registered.name} was registered"
 
 
 @contextmanager

@@ -32,7 +32,9 @@ MOST_SCALES = 1e6
 
 
 def sketch(bins: Bins, batches: Iterable[pa.RecordBatch], threads: int = 2) -> Sketch:
-    """Count rows that come in batches; at most `threads` + 1 of them are in memory.
+    """Count rows that come in batches; at most `threads` + 2 of them are in memory, if their source keeps none.
+
+    A Parquet file does with `ParquetFile(path, pre_buffer=False).iter_batches()`; buffered, it keeps all that was read.
 
     Columns that are not in `bins` are ignored. Raises KeyError for a column of `bins` that is not there.
 

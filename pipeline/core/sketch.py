@@ -200,12 +200,6 @@ class Sketch:
         named = dict(zip(self.bins.categories[column].known, one.counts, strict=True)) | dict(one.unseen)
         return {name: rows / max(one.present, 1) for name, rows in named.items()}
 
-    def correlations(self) -> np.ndarray:
-        """Correlations of the normal scores, shape (pairs, pairs); 0 where a column does not vary."""
-        moments = self.products[1] / np.maximum(self.products[0], 1)
-        spread = np.sqrt(np.outer(np.diagonal(moments), np.diagonal(moments)))
-        return np.where(spread > 0, moments / np.where(spread > 0, spread, 1.0), 0.0)
-
     def to_bytes(self) -> bytes:
         """The counts, without the bins; equal sketches give equal bytes."""
         content = {

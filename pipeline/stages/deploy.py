@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
 from typing import Literal
 
 from pipeline.adapters.promotion import Order, Refusal, answering, refusal, roll_out, variant_of
@@ -30,8 +29,9 @@ def deploy(register: RegisterRecord, model: ModelConfig, context: RunContext, se
     with RolloutStore(settings.database_url) as store, Ledger(settings.database_url) as ledger:
         rollout = store.get(model.name)
         champion = answering(rollout)
-        if champion is not None and champion.digest == register.digest:
+        if champion is not None:  # a process may have died between the traffic and the alias
             name_champion(model.name, champion.version, rollout.generation, settings)
+        if champion is not None and champion.digest == register.digest:
             return _record(register, model, store, rollout, "unchanged", f"version {champion.version} answers already")
         refused = refusal(register, context, champion, ledger, approval=model.deployment.approval is not None)
         if refused is not None:
@@ -41,7 +41,7 @@ def deploy(register: RegisterRecord, model: ModelConfig, context: RunContext, se
         order = Order("promoted", "; ".join(verdict.reasons), f"run {context.run_id}", context.run_id)
         evidence = {"verdict_key": register.evaluate.key, "mode": verdict.mode}
         variant = variant_of(register, context.cutoff)
-        rollout = roll_out(store, rollout, variant, order, evidence, settings, datetime.now(UTC))
+        rollout = roll_out(store, rollout, variant, order, evidence, settings)
         servers = len(store.servers(model.name))
         told = "no server is running; the next to start answers with it"
         if servers:

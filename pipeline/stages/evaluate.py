@@ -122,7 +122,8 @@ def _judge(
         if _too_few(mask, rows, model):
             told = (
                 f"only {int(mask.sum())} of {len(mask)} rows that judge are new to the champion "
-                f"(version {opponent.rival.version}); wait for more labels"
+                f"(version {opponent.rival.version}); wait for more labels, or, where entity or time has changed "
+                f"in the model file, let a person `promote` it"
             )
             more.append(Check("law", "fresh rows", "unclear", told))
             rival_scores = None

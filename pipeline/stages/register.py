@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from pipeline.adapters.champions import champion_of
 from pipeline.adapters.environment import code_digest, code_version, installed_packages, library_versions
 from pipeline.adapters.store import Output, once
 from pipeline.config import ModelConfig
@@ -40,6 +41,7 @@ def _register(
     evaluate: EvaluateRecord, model: ModelConfig, context: RunContext, settings: Settings, key: str, out: Output
 ) -> RegisterRecord:
     from pipeline.adapters.model_card import attach, model_card
+    from pipeline.adapters.promotion import law_of_time
     from pipeline.adapters.versions import make_version
 
     tags = {
@@ -51,7 +53,8 @@ def _register(
         "evergreen.model_sha256": evaluate.train.digest,
         "evergreen.verdict": evaluate.verdict.decision,
     }
-    version = make_version(evaluate, model, tags, settings, digest=evaluate.package_digest)
+    late = context.kind == "backfill" or law_of_time(context.cutoff, champion_of(model.name, settings)) is not None
+    version = make_version(evaluate, model, tags, settings, digest=evaluate.package_digest, challenges=not late)
     record = RegisterRecord(
         key=key,
         version=version,

@@ -165,3 +165,53 @@ def test_a_held_up_process_writes_no_alias_over_a_later_promotion(model, setting
     versions(model, settings)
     name_champion("churn", 1, 2, settings)
     assert version_under("churn", "champion", settings) == 3
+
+
+def test_a_backfill_of_the_champions_own_package_turns_its_cutoff_back_neither_now_nor_after_a_rollback(model, settings):
+    turn(model, settings, "2025-08-01")
+    champion = turn(model, settings, "2026-01-01")
+    assert champion.status == "deployed"
+    turn(override(model, {"gate.resamples": 60}), settings, "2025-12-31", kind="backfill")
+    registry = Registry("churn", settings)
+    assert registry.get(champion.register.version).cutoff == datetime(2026, 1, 1, tzinfo=UTC)
+    registry.rollback(by="ada", reason="a try")
+    registry.promote(champion.register.version, by="ada", reason="back again")
+    assert champion_of("churn", settings).cutoff == "2026-01-01T00:00:00+00:00"
+
+
+def test_what_a_backfill_registers_is_no_challenger(model, settings):
+    turn(model, settings, "2025-09-01")
+    turn(override(model, {"training.parameters": {"C": 0.5}}), settings, "2025-10-01", until="register")
+    registry = Registry("churn", settings)
+    assert registry.get("challenger").number == 2
+    turn(override(model, {"training.parameters": {"C": 0.4}}), settings, "2025-08-01", kind="backfill")
+    turn(override(model, {"training.parameters": {"C": 0.3}}), settings, "2025-08-15")
+    assert registry.get("latest").number == 4
+    assert registry.get("challenger").number == 2
+
+
+def test_an_alias_that_a_killed_process_left_behind_is_moved_by_whatever_comes_next(model, settings):
+    versions(model, settings)
+    client = mlflow.MlflowClient(settings.mlflow_uri)
+
+    def lost() -> None:
+        client.set_registered_model_alias("churn", "champion", "1")
+        client.set_registered_model_tag("churn", "evergreen.generation", "2")
+        (settings.home / "champions" / "churn").unlink()
+
+    def alias() -> int:
+        return int(client.get_model_version_by_alias("churn", "champion").version)
+
+    lost()
+    late = turn(override(model, {"training.parameters": {"C": 0.2}}), settings, "2025-08-15")
+    assert (late.status, alias()) == ("refused", 3)
+    lost()
+    assert Registry("churn", settings).promote(3, by="ada", reason="again").number == 3
+    assert alias() == 3
+
+
+def test_rows_are_not_called_fresh_where_the_champion_told_them_apart_otherwise(model, settings):
+    turn(model, settings, "2025-08-01")
+    other = turn(override(model, {"entity": ["customer", "plan"]}), settings, "2025-10-01")
+    assert other.status == "refused"
+    assert "rows that judge are new to the champion" in other.reason
