@@ -107,7 +107,7 @@ def measure_day(
     signals = _signals(mature, concept, champion, model)
     taken = step(state, day + ONE_DAY, signals, alarm_rules(model))
     suspicious = any(signal.changed for signal in signals)
-    explained = _explain(ripe_rows, longest, concept, champion, signals) if suspicious and longest else None
+    explained = _explain(ripe_rows, longest, concept, champion) if suspicious and longest else None
     labelled = rows.event[rows.known]
     return DayPerformance(
         newest=tuple(newest),
@@ -236,14 +236,13 @@ def _judged_then(champion: ChampionReference) -> Judged:
 
 
 def _explain(
-    rows: MetRows | None, window: Window, concept: ConceptTest | None, champion: ChampionReference,
-    signals: Sequence[Signal],
-) -> Explanation | None:  # fmt: skip
+    rows: MetRows | None, window: Window, concept: ConceptTest | None, champion: ChampionReference
+) -> Explanation | None:
     drop = window.realised.drop
     if rows is None or drop is None:
         return None
     facts = facts_of(champion.judged.frame, rows.frame, champion.lost_when_shuffled)
-    return explain(facts, drop, _estimated(window, drop), concept, max(signal.level for signal in signals))  # fmt: skip
+    return explain(facts, drop, _estimated(window, drop), concept)
 
 
 def _estimated(window: Window, drop: Drop) -> float | None:

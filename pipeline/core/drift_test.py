@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.core.drift import debiased_psi, debiased_variation
 from pipeline.core.drift_calibration import Calibration, WindowCalibration
 from pipeline.core.drift_columns import QUESTIONS, Question
+from pipeline.core.drift_pairs import moved_by, pair_psi
 from pipeline.core.drift_questions import column_tests, name_rows, pair_tests
 from pipeline.core.drift_told import told_of, told_of_pair
 from pipeline.core.sketch import Sketch
@@ -30,9 +31,9 @@ class ColumnDrift:
     p_value: float
     """Over all questions asked of the column, and weighed so that the level of the window serves columns and pairs."""
     psi: float
-    """Population stability index over ten cells and missing, less what chance gives; 0 for a pair."""
+    """Population stability index over ten cells and missing, less what chance gives; of a pair, see `pair_psi`."""
     total_variation: float
-    """Share of the rows that moved to another of these cells, less what chance gives; 0 for a pair."""
+    """Share of the rows that moved to another of these cells, less what chance gives; of a pair, see `moved_by`."""
     shift: float | None
     """Change of the mean in standard deviations of the reference; None for a category, a pair, or without values."""
     missing_reference: float
@@ -147,10 +148,10 @@ def _pairs(reference: Sketch, current: Sketch, inflation: np.ndarray | None) -> 
     weighed = p_values * number / len(reference.bins.columns) / PAIR_SHARE
     np.fill_diagonal(weighed, np.inf)
     chosen = {tuple(sorted((row, int(weighed[row].argmin())))) for row in range(len(names))}
-    return [
-        ColumnDrift(
-            f"{names[a]} × {names[b]}", "pair", min(1.0, float(weighed[a, b])), 0.0, 0.0, None, 0.0, 0.0, 0.0,
-            told_of_pair(float(before[a, b]), float(after[a, b])),
-        )
-        for a, b in sorted(chosen)
-    ]  # fmt: skip
+    found = []
+    for a, b in sorted(chosen):
+        was, now = float(before[a, b]), float(after[a, b])
+        psi = pair_psi(was, now)
+        found.append(ColumnDrift(f"{names[a]} × {names[b]}", "pair", min(1.0, float(weighed[a, b])), psi, moved_by(psi),
+                                 None, 0.0, 0.0, 0.0, told_of_pair(was, now)))  # fmt: skip
+    return found
