@@ -59,5 +59,5 @@ def report(
         told = f"version {deploy.register.version} {status}: {compared}; {deploy.reason}"
     with Ledger(settings.database_url) as ledger:
         ledger.append(Event(model.name, "retrained", deploy.register.version if deploy else None,
-                            {**body, "reason": told}, once=f"decision {decision.line}"))  # fmt: skip
+                            {**body, "reason": told}, once=f"decision {decision.line} {status}"))  # fmt: skip
     return told

@@ -106,7 +106,7 @@ class Alarm:
     @property
     def name(self) -> str:
         """As people read it: the name of a column could also be `prediction`."""
-        return self.subject if self.kind in ("pair", "performance") else f"{self.kind} {self.subject}"
+        return f"column {self.subject}" if self.kind == "column" else self.subject
 
     @property
     def episode(self) -> str:

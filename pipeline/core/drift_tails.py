@@ -110,8 +110,8 @@ def score_deviates(scores: Array, pooled: Array, current: Array) -> tuple[Array,
 def score_p_values(z: Array, scores: Array, pooled: Array, current: Array) -> Array:
     """Two-sided permutation p-values of sums of scores, given `score_deviates`. Shape (batch, statistics).
 
-    The sum is moved towards its mean by half the smallest gap between the scores of occupied cells, so that where it
-    can only jump the p-value is that of reaching the jump.
+    The sum is moved towards its mean by half the largest gap between neighbouring scores of occupied cells, so that
+    where it moves in jumps the p-value is that of reaching the jump.
     """
     p_values = two_sided(z)
     where = np.nonzero(np.abs(z) > PRECISE_FROM)
@@ -130,10 +130,7 @@ def score_p_values(z: Array, scores: Array, pooled: Array, current: Array) -> Ar
 
 def _half_gap(scores: Array, cells: Array) -> Array:
     ordered = np.sort(np.where(cells > 0, scores, np.nan), axis=1)
-    gaps = np.diff(ordered, axis=1)
-    gaps = np.where(gaps > 1e-9, gaps, np.inf)
-    smallest = gaps.min(axis=1)
-    return np.asarray(np.where(np.isfinite(smallest), smallest, 0.0) / 2)
+    return np.asarray(np.nan_to_num(np.diff(ordered, axis=1)).max(axis=1) / 2)
 
 
 def _upper_tail(observed: Array, scores: Array, cells: Array, drawn: Array) -> Array:

@@ -120,7 +120,8 @@ def realise(
         drop = drop_of(rules.primary, registered[rules.primary], metrics[rules.primary], rules, entities)
         told = (
             f"{rules.primary} {drop.realised.value:.4f} against {drop.registered.value:.4f} at registration, "
-            f"worse by {drop.value:+.4f} ({drop.low:+.4f} to {drop.high:+.4f}); {told}"
+            f"{'worse' if drop.value > 0 else 'better'} by {abs(drop.value):.4f} "
+            f"(drop of {drop.low:+.4f} to {drop.high:+.4f}); {told}"
         )
     return Realised(status, metrics, rows, labelled, share, drop, told)
 

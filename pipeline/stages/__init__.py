@@ -86,13 +86,14 @@ def left_by(stage: str, context: RunContext, settings: Settings) -> Record:
 
 
 def newest_left(stage: str, model: str, cutoff: datetime, settings: Settings) -> Record | None:
-    """What a stage left for the newest cut-off that is not after this one; None where it has not run."""
+    """What a stage found at the newest cut-off that is not after this one; None where it has found nothing yet."""
     folders = [path.parent for path in (settings.runs / model).glob(f"*/{stage}.json")]
     dated = [(cutoff_of(folder.name), folder) for folder in folders]
-    newest = max(((at, folder) for at, folder in dated if at <= cutoff), default=None)
-    if newest is None:
-        return None
-    return record_type(stage).from_json((newest[1] / f"{stage}.json").read_text(encoding="utf-8"))
+    for _, folder in sorted(((at, folder) for at, folder in dated if at <= cutoff), reverse=True):
+        record = record_type(stage).from_json((folder / f"{stage}.json").read_text(encoding="utf-8"))
+        if getattr(record, "status", "ok") == "ok":
+            return record
+    return None
 
 
 def _leave(record: Record, path: Path) -> None:

@@ -54,8 +54,8 @@ def detect_drift(model: ModelConfig, context: RunContext, settings: Settings) ->
 def _checked(
     first: date, last: date, champion: ChampionReference, model: ModelConfig, context: RunContext, store: WatchStore,
     settings: Settings,
-) -> tuple[Watched, bool]:  # fmt: skip
-    """The last day as it was found, now or before; and whether it was now."""
+) -> tuple[Watched, list[Watched]]:  # fmt: skip
+    """The last day as it was found, now or before; and the days that were checked now."""
     from pipeline.adapters.day_sketches import sketch_day
     from pipeline.adapters.drift_day import SETTLED_DAYS, check_day
     from pipeline.adapters.observed import ONE_DAY, observed_days
@@ -67,11 +67,12 @@ def _checked(
     if before is not None:
         into_ledger(before, context, settings)  # a process may have died between keeping a day and writing it down
         if before.day == last:
-            return before, False
+            return before, []
     state = AlarmState.from_json(before.body["state"]) if before else AlarmState()
     day = before.day + ONE_DAY if before else first
     reach = max(model.monitoring.windows_days[-1], SETTLED_DAYS + 1)
     observed = list(observed_days(model, champion.schema, day - timedelta(days=reach), last, settings))
+    fresh: list[Watched] = []
     while True:
         seen = [d for d in observed if first <= d.day <= day][-reach:]
         past = [d.rows for d in observed if d.day < day]
@@ -83,8 +84,9 @@ def _checked(
             _body(found, sketched[-1].features.rows),
         ))  # fmt: skip
         into_ledger(kept, context, settings)
+        fresh.append(kept)
         if day == last:
-            return kept, True
+            return kept, fresh
         day += ONE_DAY
 
 
@@ -177,7 +179,12 @@ def _nothing(
 
 
 def _tell(
-    record: DetectDriftRecord, kept: Watched, fresh: bool, model: ModelConfig, context: RunContext, settings: Settings
+    record: DetectDriftRecord,
+    kept: Watched,
+    fresh: list[Watched],
+    model: ModelConfig,
+    context: RunContext,
+    settings: Settings,
 ) -> None:
     """Outside, unless it is a backfill: gauges, and a call where an alarm is confirmed or the data is broken."""
     if context.kind == "backfill":
@@ -189,5 +196,6 @@ def _tell(
     with GaugeStore(settings.database_url) as gauges:
         gauges.replace(model.name, "drift", drift_gauges(kept, settings), context.cutoff, datetime.now(UTC),
                        rows=record.rows, max_age_seconds=model.monitoring.max_silence_hours * 3600)  # fmt: skip
-    if fresh:
-        call_people(kept, "", [line for line in record.events if line.startswith("error")])
+    for day in fresh:
+        broken = [event["told"] for event in day.body["events"] if event["severity"] == "error"]
+        call_people(day, "", broken)

@@ -156,7 +156,7 @@ def test_of_several_windows_the_strongest_speaks_and_all_that_saw_it_are_named()
 def test_a_column_may_be_called_prediction():
     both = [signal(subject="prediction"), signal(kind="prediction", subject="prediction")]
     raised = step(AlarmState(), FIRST, both, RULES).raised
-    assert [a.name for a in raised] == ["column prediction", "prediction prediction"]
+    assert [a.name for a in raised] == ["column prediction", "prediction"]
     assert [a.episode for a in raised] == ["column:prediction:2026-03-01", "prediction:prediction:2026-03-01"]
 
 

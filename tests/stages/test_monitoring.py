@@ -68,7 +68,7 @@ def test_a_shift_in_a_column_the_model_leans_on_retrains_and_in_one_it_does_not_
     drift = decision.performance.drift
     confirmed = {alarm.subject for alarm in drift.alarms if alarm.level == "confirmed"}
     assert "column tenure" in confirmed
-    assert confirmed <= {"column tenure", "prediction prediction"}
+    assert confirmed <= {"column tenure", "prediction"}
     assert any(told.startswith("fax: no action: the model does not use it") for told in drift.findings)
     assert decision.action == "retrain", decision.reasons
     assert decision.reasons[0].startswith("tenure: confirmed, since 2025-08-")
