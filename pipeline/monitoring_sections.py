@@ -77,8 +77,9 @@ class Retraining(Section):
     """`dry_run`: decide and write down, but do nothing. `disabled`: do not decide."""
     on_alarm: bool = True
     on_performance: bool = True
-    max_age_days: float | None = Field(default=None, gt=0)
-    """Age of the champion's cut-off; left out: age alone is no reason."""
+    max_age_days: float | None = Field(default=60, gt=0)
+    """Age of the champion's cut-off from which it is made anew, whatever the monitors see: a champion that was bad when
+    it was registered never falls below that. null: age alone is no reason."""
     min_new_share: float | None = Field(default=None, gt=0)
     """New labelled rows as a share of those it learned from; left out: they alone are no reason."""
     cool_down_days: float = Field(default=7, ge=0)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pipeline.core.situation import Drop, Policy, Situation
 from pipeline.core.verdict import Difference
 
+BEYOND_LOOKS = 3.0
+"""Standard errors that the second of two witnesses has to be ahead by, looked at every day."""
 UNMISTAKABLE = 4.5
 """Standard errors from which a predecessor's lead needs no second witness: one-sided 3.4e-6 a look, so looking every
 day of a year errs in 0.1 % of years."""
@@ -63,15 +65,16 @@ def undoing(situation: Situation, policy: Policy) -> str | None:
     """The reason to let the predecessor answer again; None: there is none.
 
     Two witnesses: labels show the champion worse than it was registered beyond doubt, and on the same fresh rows its
-    predecessor is better beyond doubt. Or one that is unmistakable: a champion that was bad when it was registered,
-    such as one forced past the gate, does not fall below that.
+    predecessor is better by three standard errors, since it is looked at every day. Or one that is unmistakable: a
+    champion that was bad when it was registered, such as one forced past the gate, does not fall below that.
     """
     gap, drop, champion = situation.previous, situation.realised, situation.champion
     if gap is None or champion is None or gap.degrees + 1 < policy.min_rows:
         return None
     better = f"on the same fresh rows its predecessor is better by {_gap(gap)}"
     answers = f"the champion that answers since {champion.since:%Y-%m-%d %H:%M}"
-    if drop is not None and drop.mature and drop.source == "realised" and drop.low > 0 and gap.low > policy.min_regress:
+    fell = drop is not None and drop.mature and drop.source == "realised" and drop.low > 0
+    if fell and gap.value - BEYOND_LOOKS * gap.standard_error > policy.min_regress:
         return f"{answers} is worse than at registration, {drop}; {better}"
     if gap.value - UNMISTAKABLE * gap.standard_error > policy.min_regress:
         return f"{answers} is bad: {better}, more than {UNMISTAKABLE:g} standard errors: unmistakable by itself"

@@ -30,7 +30,8 @@ def action(realised: Drop | None, previous: Difference | None, kind: str = "sche
 @pytest.mark.parametrize(
     ("realised", "previous", "expected"),
     [
-        (FELL, lead(0.03, 0.01), "roll back"),
+        (FELL, lead(0.035, 0.01), "roll back"),
+        (FELL, lead(0.025, 0.01), "nothing"),  # looked at every day
         (FELL, lead(0.03, 0.02), "nothing"),
         (FELL, None, "nothing"),
         (replace(FELL, mature=False), lead(0.03, 0.01), "nothing"),
