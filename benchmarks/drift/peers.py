@@ -66,9 +66,6 @@ def main() -> None:
     warnings.simplefilter("ignore")
     peer, first, second, repeats = sys.argv[1:]
     reference, current = (pd.read_parquet(path) for path in (first, second))
-    for frame in (reference, current):
-        for name in frame.columns[frame.dtypes != "float64"]:
-            frame[name] = frame[name].astype(object)
     run = {"ks": ks, "evidently": evidently, "evergreen": evergreen}[peer](reference)
     before = _resident()
     seconds = []

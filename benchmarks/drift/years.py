@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ WINDOWS = (1, 7, 30)
 COLUMNS = 20
 ROWS_A_DAY = 1_000
 DAYS = 365
+MOST_DAYS = 60
 NAMES = tuple(f"x{place}" for place in range(COLUMNS))
 BATCH = 256
 
@@ -105,20 +106,15 @@ def alarmed_share(smallest: Array, budget: float) -> int:
     return int((smallest <= [allowed[length] for length in WINDOWS]).any(axis=1).sum())
 
 
-def days_to_see(draw: Draw, reference_rows: int, budget: float, seed: int, most: int = 90) -> int:
-    """Days from the change of one column until it is called changed; `most` where it is not."""
+def after_change(draw: Draw, reference_rows: int, seed: int) -> Array:
+    """Smallest p-values of the days after one column has changed, shape (windows, MOST_DAYS)."""
     rng = np.random.default_rng([reference_rows, 7, seed])
     table = pa.table({name: normal(rng, reference_rows) for name in NAMES})
     bins = make_bins(table, dict.fromkeys(NAMES, "number"))
     reference = Days.of([sketch(bins, table.to_batches(), 1)])
-    quiet, changed = (draw_days(bins, rng, {"x3": one}, days) for one, days in ((normal, 30), (draw, most)))
+    quiet, changed = (draw_days(bins, rng, {"x3": one}, days) for one, days in ((normal, 30), (draw, MOST_DAYS)))
     days = Days(*(np.concatenate([getattr(one, f) for one in (quiet, changed)]) for f in ("counts", "products")))
-    allowed = levels(budget, COLUMNS, WINDOWS)
-    first = most
-    for length in WINDOWS:
-        found = least_p_values(bins, reference, days.windows(length, len(quiet.counts))) <= allowed[length]
-        first = min(first, int(found.argmax()) + 1 if found.any() else most)
-    return first
+    return np.array([least_p_values(bins, reference, days.windows(length, len(quiet.counts))) for length in WINDOWS])
 
 
 SLOW: Mapping[str, Draw] = {
@@ -128,11 +124,19 @@ SLOW: Mapping[str, Draw] = {
 }
 
 
-def _days_to_see(name: str, reference_rows: int, budget: float, seed: int) -> int:
-    return days_to_see(SLOW[name], reference_rows, budget, seed)
+def _after_change(name: str, reference_rows: int, seed: int) -> Array:
+    return after_change(SLOW[name], reference_rows, seed)
 
 
-def median_days(name: str, reference_rows: int, budget: float, runs: int, processes: int) -> float:
-    """Half of the changes are seen by this day."""
+def median_days(name: str, reference_rows: int, budgets: Sequence[float], runs: int, processes: int) -> list[float]:
+    """For each budget: half of the changes are called changed by this day; infinity where fewer ever are."""
     with ProcessPoolExecutor(processes) as pool:
-        return float(np.median(list(pool.map(partial(_days_to_see, name, reference_rows, budget), range(runs)))))
+        found = np.array(list(pool.map(partial(_after_change, name, reference_rows), range(runs))))
+    medians = []
+    for budget in budgets:
+        allowed = levels(budget, COLUMNS, WINDOWS)
+        limits = np.array([[allowed[length]] for length in WINDOWS])
+        seen = np.any(found <= limits, axis=1)
+        first = np.where(seen.any(axis=1), seen.argmax(axis=1) + 1, np.inf)
+        medians.append(float(np.median(first)))
+    return medians

@@ -97,7 +97,7 @@ def test_the_tails_of_skewed_rank_sums_are_those_of_drawing_without_replacement(
         z, _ = score_deviates(scores, pooled, current)
         found = score_p_values(z, scores, pooled, current)[0, 0] / 2
         simulated = (sums >= observed).mean()
-        assert found == pytest.approx(simulated, rel=0.15)
+        assert 0.95 * simulated <= found <= 3 * simulated  # a sum that moves in jumps of 1 and 3 is held for one of 3
         assert found > 1.5 * stats.norm.sf(z[0, 0])  # where the normal approximation is far too sure
 
 
