@@ -44,7 +44,7 @@ check: install  ## style, types, imports, schemas
 	$(BIN)/check-jsonschema --schemafile deploy/grafana/dashboard.schema.json deploy/grafana/dashboards/*.json
 
 test: install  ## every test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest
 
 bench: install  ## speed and memory against peers
 	$(BIN)/python -m benchmarks.chain

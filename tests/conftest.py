@@ -25,14 +25,6 @@ from pipeline.settings import Settings, load_settings
 from pipeline.stages import STAGES, run_stage
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in two processes, those that share what is costly to start stay together: a file, or a folder."""
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder in ("local", "deploy") else item.path.as_posix()))
-
-
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """An installation of its own."""

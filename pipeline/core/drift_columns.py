@@ -32,13 +32,13 @@ SCORED = 6
 """The first questions are sums of scores over the bins."""
 GROUPS = (0, 0, 0, 0, 1, 1, 2, 2, 3)
 """Which questions share a variance inflation: location, scale, cells, missing."""
-NUMBER_WEIGHTS = np.array([0.40, 0.395, 0.075, 0.075, 0.005, 0.03, 0.008, 0.007, 0.005])
+NUMBER_WEIGHTS = np.array([0.33, 0.42, 0.10, 0.10, 0.004, 0.026, 0.008, 0.007, 0.005])
 """Share of the chance of a false alarm that each question of a number may spend. Chosen on simulated shifts of normal,
 heavy-tailed and two-humped columns, so that none of these is seen much less often than its own best question would."""
 CATEGORY_WEIGHTS = np.array([0.0] * SCORED + [0.6, 0.35, 0.05])
 TREE = ((0, 1), (1, 2), (1, 3), (4, 5))
 """Related questions, for the bound on their union: no ring among them."""
-STEPS = {0.5: 0.6, 0.3: 0.7, 0.7: 0.7}
+STEPS = {0.5: 0.65, 0.3: 0.7, 0.7: 0.7}
 """Where the middle, the lower and the upper part are cut, and how much of their scores is a step; the rest is ranks.
 Between the best scores for two humps, and for a shift of a heavy tail."""
 STRETCHES = 10

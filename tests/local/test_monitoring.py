@@ -72,7 +72,7 @@ def finished(world, dag_id: str, answers: dict) -> tuple[str, dict]:
 
 def run_of_kind(world, dag_id: str, kind: str) -> dict:
     """The one run of this kind, once it has ended."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while not (runs := world.airflow.runs(dag_id, run_type=kind)):
         assert time.monotonic() < end, f"no {kind} run of {dag_id}"
         time.sleep(0.3)
@@ -200,7 +200,7 @@ def test_the_same_days_as_a_backfill_fill_in_the_reports_and_ask_for_nothing(wor
     dag_id = "drift_detection_past"
     begin, end = (datetime.fromisoformat(day(back)) for back in (DRIFT_DAYS + 1, DRIFT_DAYS - 1))
     world.airflow.backfill(dag_id, begin, end, at_once=3)
-    waiting = time.monotonic() + 60
+    waiting = time.monotonic() + 240
     while len(runs := world.airflow.runs(dag_id, run_type="backfill")) < 3:
         assert time.monotonic() < waiting
         time.sleep(0.3)
