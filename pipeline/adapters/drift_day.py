@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -14,15 +14,16 @@ from pipeline.adapters.champion_reference import ChampionReference, Side
 from pipeline.adapters.day_sketches import SketchedDay, score, together, typed_features
 from pipeline.adapters.observed import ONE_DAY, day_start, newest_row
 from pipeline.config import ModelConfig
-from pipeline.core.alarms import AlarmRules, AlarmState, Signal, Step, step
+from pipeline.core.alarms import AlarmRules, AlarmState, Step, step
 from pipeline.core.column_facts import facts_of
 from pipeline.core.drift_budget import levels
-from pipeline.core.drift_test import ColumnDrift, WindowDrift, compare
+from pipeline.core.drift_test import WindowDrift, compare
 from pipeline.core.estimation import Estimate
 from pipeline.core.faults import Fault, faults
-from pipeline.core.impact import impact_of_change, lost_share
+from pipeline.core.impact import lost_share
 from pipeline.core.reweighting import reweight
 from pipeline.core.schema_events import ColumnCounts, SchemaEvent, SchemaRules, TableCounts, schema_events
+from pipeline.core.signals import feature_signals, prediction_signals
 from pipeline.core.sketch import Sketch
 
 DRIFT_SHARE = 0.8
@@ -90,8 +91,8 @@ def check_day(
         before = champion.registered[estimated.metric].value
         ends = (lost_share(estimated.metric, before, end) for end in (estimated.low, estimated.high))
         cost = max(0.0, min(ends))
-    signals = [s for window in features for s in _feature_signals(window, champion, cost)]
-    signals += [s for window in predictions for s in _prediction_signals(window, cost)]
+    signals = [s for window in features for s in feature_signals(window, champion.importance, cost)]
+    signals += [s for window in predictions for s in prediction_signals(window, cost)]
     taken = step(state, day + ONE_DAY, signals, alarm_rules(model))
     return DayDrift(day, tuple(features), tuple(predictions), estimated, broken, taken,
                     _events(days, past_rows, champion, model))  # fmt: skip
@@ -133,39 +134,6 @@ def _estimate(days: Sequence[SketchedDay], champion: ChampionReference, model: M
     weights = reweight(champion.judged.frame, frame, rng)
     found = champion.estimator.estimate(frame, score(champion.predictor, frame), weights, rng, draws=DRAWS)
     return found.get(champion.register.evaluate.primary)
-
-
-def _feature_signals(window: WindowDrift, champion: ChampionReference, cost: float) -> Iterator[Signal]:
-    """Features and pairs of them.
-
-    The estimated cost of all changes, at the end of its band that is nearer to none, is shared out by what each
-    would cost alone.
-    """
-    if window.status != "ok":
-        return
-    own = {c.column: impact_of_change(_importance(c, champion), c.total_variation) for c in window.columns}
-    material = sum(own[c.column] for c in window.changed)
-    for column in window.columns:
-        impact = own[column.column]
-        if material > 0 and column.p_value <= window.level:
-            impact = max(impact, cost * impact / material)
-        yield Signal("pair" if column.kind == "pair" else "column", column.column, window.days, column.p_value,
-                     window.level, column.psi, impact, column.told, _importance(column, champion))  # fmt: skip
-
-
-def _importance(column: ColumnDrift, champion: ChampionReference) -> float:
-    """Of a pair: of the one that matters less, since a change between two needs both to matter."""
-    names = column.column.split(" × ") if column.kind == "pair" else [column.column]
-    return max(0.0, min(champion.importance.get(name, 0.0) for name in names))
-
-
-def _prediction_signals(window: WindowDrift, cost: float) -> Iterator[Signal]:
-    if window.status != "ok":
-        return
-    for column in window.columns:
-        if column.kind != "pair":
-            yield Signal("prediction", column.column, window.days, column.p_value, window.level, column.psi,
-                         max(0.0, cost), column.told)  # fmt: skip
 
 
 def _events(

@@ -27,6 +27,7 @@ from pipeline.core.metric_names import higher_is_better
 from pipeline.core.paired import Judged, row_losses
 from pipeline.core.realised import Drop, Realised, RealisedRules, Sample, realise, worse_slices
 from pipeline.core.reweighting import reweight
+from pipeline.core.signals import performance_signals
 from pipeline.core.situation import Drop as DropShare
 from pipeline.core.slices import Harm
 
@@ -216,19 +217,8 @@ def _signals(
     level = (1 - DRIFT_SHARE) * model.monitoring.false_alarms_per_year / looks
     primary = champion.register.evaluate.primary
     error = error_of(primary, champion.registered[primary].value) or 1.0
-    signals = []
-    for window in mature:
-        drop = window.realised.drop
-        if window.realised.mature and drop is not None:
-            lost = drop.value / error
-            signals.append(Signal("performance", "performance", window.days, drop.p_worse, level, lost, max(0.0, lost),
-                                  window.realised.told))  # fmt: skip
-    if concept is not None:
-        usual = float(np.mean(row_losses(_judged_then(champion), champion.judged_scores, primary)))
-        lost = concept.mean_excess_loss / usual if usual > 0 else 0.0
-        signals.append(Signal("performance", "concept", mature[-1].days, concept.p_value, level, lost, max(0.0, lost),
-                              concept.told))  # fmt: skip
-    return signals
+    usual = float(np.mean(row_losses(_judged_then(champion), champion.judged_scores, primary)))
+    return list(performance_signals([(w.days, w.realised) for w in mature], concept, usual, error, level))
 
 
 def _judged_then(champion: ChampionReference) -> Judged:

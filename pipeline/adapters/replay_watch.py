@@ -26,9 +26,9 @@ from pipeline.core.impact import lost_share
 from pipeline.core.loss_test import concept_test
 from pipeline.core.maturity import MaturityCurve, fixed_maturity, maturity_curve
 from pipeline.core.realised import Realised, RealisedRules, realise
-from pipeline.core.replay_signals import feature_signals, performance_signals, prediction_signals
 from pipeline.core.replay_walk import Watched
 from pipeline.core.reweighting import reweight
+from pipeline.core.signals import feature_signals, performance_signals, prediction_signals
 from pipeline.core.situation import Cause, Drop, Explained
 
 DRAWS = 20

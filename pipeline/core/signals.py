@@ -14,7 +14,7 @@ from pipeline.core.realised import Realised
 def feature_signals(window: WindowDrift, importance: Mapping[str, float], cost: float) -> Iterator[Signal]:
     """Features and pairs of them. The estimated cost of all changes is shared out by what each would cost alone.
 
-    `importance` and `cost`: shares of the champion's error.
+    `importance` and `cost`: shares of the champion's error; the cost at the end of its band that is nearer to none.
     """
     if window.status != "ok":
         return
