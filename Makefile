@@ -44,12 +44,15 @@ check: install  ## style, types, imports, schemas
 	$(BIN)/check-jsonschema --schemafile deploy/grafana/dashboard.schema.json deploy/grafana/dashboards/*.json
 
 test: install  ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 bench: install  ## speed and memory against peers
 	$(BIN)/python -m benchmarks.chain
 	$(BIN)/python -m benchmarks.large_tables
 	$(BIN)/python -m benchmarks.gate
+	$(BIN)/python -m benchmarks.drift
+	$(BIN)/python -m benchmarks.estimation
+	$(BIN)/python -m benchmarks.serving
 
 lock: install  ## compile the pinned requirements from the chosen ones
 	$(BIN)/uv pip compile requirements.in --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links --quiet --upgrade -o requirements.txt

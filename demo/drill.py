@@ -1,8 +1,9 @@
 """The drill: the demo world happens to a real installation of its own, and the loop has to keep its model true.
 
 Drift comes, is seen, and is waited out until there are labels to learn it from; the retrained model passes the gate,
-is promoted and answers. A bad model is stopped at the gate; forced past it, it is rolled back by what it realised.
-A broken sensor opens the breaker. Each milestone is checked, and timed.
+answers in the shadow, then a part of the users, then everybody. A bad model is stopped at the gate; let past it, it is
+rolled back in its canary; forced past that too, it is rolled back by what it realised. A broken sensor opens the
+breaker. Each milestone is checked, and timed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import yaml
 
 from demo.calendar import BLIND_SENSOR, PRICE_RISE
 from demo.files import generate
+from demo.traffic import send
 from demo.world import World
 from local.processes import free_port
 from pipeline.adapters.registry import Registry
@@ -34,16 +36,27 @@ from pipeline.package_files import read_golden
 from pipeline.records import DeployRecord, Record
 from pipeline.settings import Settings, load_settings
 from pipeline.stages import MONITORING, STAGES, run_stage
+from pipeline.stages.judge_rollout import judge_rollout
 from pipeline.watch import act
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NAME = "churn"
 WORLD = World(days=610, reviews_a_day=200)
-CHANGES: dict[str, Any] = {"split.test_days": 20, "split.train_days": 90}
-"""A model that can follow a change within months: it learns from 90 days, and 20 days judge."""
+ROLLOUT = {
+    "strategy": "canary", "shares": [0, 0.3], "metric": "brier_score_loss", "margin": 0.1, "min_hours": 0,
+    "min_requests": 50,
+}  # fmt: skip
+CHANGES: dict[str, Any] = {"split.test_days": 20, "split.train_days": 90, "deployment.rollout": ROLLOUT}
+"""A model that can follow a change within months: it learns from 90 days, and 20 days judge. It meets the users in the
+shadow first, then three in ten of them."""
 BAD = {"training.parameters": {"max_iter": 1, "max_leaf_nodes": 2, "learning_rate": 0.01}}
 """One split of one tree."""
 START_SECONDS = 60
+FOLLOW_SECONDS = 5.0
+FRESH_SECONDS = 6.0
+"""The first seconds of a step do not count: servers take it one after the other."""
+MOST_DAYS = 40
+"""Of traffic, for one trial."""
 
 
 class Failed(Exception):
@@ -92,8 +105,36 @@ class Drill:
         """Do what was decided."""
         return act(decision, self.model, self._context(at), self.settings)
 
-    def answered_by(self) -> int:
-        """The version with which the service answers a prediction."""
+    def try_out(self, first_day: date) -> tuple[str, list[str]]:
+        """Customers ask and tell, day by day, and the trial is judged after each, until it ends.
+
+        How it ended, and what was judged on the way.
+        """
+        told: list[str] = []
+        start = (first_day - WORLD.start).days
+        time.sleep(FRESH_SECONDS)
+        for day in range(start, start + MOST_DAYS):
+            send(self.address, WORLD, [day])
+            verdict = judge_rollout(self.model, RunContext(NAME, datetime.now(UTC), f"trial {day}", "manual"),
+                                    self.settings)  # fmt: skip
+            if verdict.decision == "hold":
+                continue
+            told.append(f"{verdict.done} (after {day - start + 1} days: {verdict.reasons[0]})")
+            if verdict.decision != "advance":
+                return verdict.decision, told
+            time.sleep(FRESH_SECONDS)
+        raise Failed(f"the trial did not end within {MOST_DAYS} days: {'; '.join(verdict.reasons)}")
+
+    def is_answered_by(self, version: int) -> bool:
+        """Whether the service answers with this version; it follows what was decided within seconds."""
+        end = time.monotonic() + FOLLOW_SECONDS
+        while self._answered_by() != version:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.1)
+        return True
+
+    def _answered_by(self) -> int:
         package = self.registry.get("champion").record.package
         row = read_golden(self.settings.home / package)[0][0]
         session = requests.Session()
@@ -173,7 +214,7 @@ def run(folder: Path, say: Callable[[str], None]) -> list[tuple[str, str, float]
 
 def _keep_true(drill: Drill, rise: date, blind: date) -> None:
     with drill.milestone("it answers") as told:
-        _must(drill.answered_by() == 1, "another version answers")
+        _must(drill.is_answered_by(1), "another version answers")
         told.append("version 1")
     with drill.milestone("drift is seen") as told:
         decision = drill.watch(rise + timedelta(days=10))
@@ -181,25 +222,34 @@ def _keep_true(drill: Drill, rise: date, blind: date) -> None:
         _must(any("monthly_charge" in a.subject for a in alarms), f"no alarm: {decision.reasons}")
         _must(decision.action == "nothing", f"decided too early: {decision.action}")
         told += [f"{a.subject} since {a.since}: {a.told}" for a in alarms[:2]] + [decision.reasons[0]]
-    with drill.milestone("it retrains by itself, passes the gate and answers") as told:
+    with drill.milestone("it retrains by itself and passes the gate") as told:
         at = rise + timedelta(days=120)
         decision = drill.watch(at)
         _must(decision.action == "retrain", f"decided {decision.action}: {decision.reasons}")
         told += [decision.reasons[0], drill.act(decision, at)]
-        _must(drill.answered_by() == 2, f"version {drill.answered_by()} answers; {told[-1]}")
+    with drill.milestone("in the shadow, then in a canary, it holds; it is promoted and answers") as told:
+        ended, steps = drill.try_out(at)
+        _must(ended == "promote" and drill.is_answered_by(2), f"{ended}: {steps}")
+        told += steps
     with drill.milestone("a bad model is stopped at the gate") as told:
         at = rise + timedelta(days=135)
         bad = drill.train(at, BAD)
-        _must(bad.status == "refused" and drill.answered_by() == 2, f"{bad.status}: {bad.reason}")
+        _must(bad.status == "refused" and drill.is_answered_by(2), f"{bad.status}: {bad.reason}")
         told.append(bad.reason)
-    with drill.milestone("forced past the gate, it is rolled back by what it realised") as told:
+    with drill.milestone("let past the gate, it is rolled back in its canary") as told:
+        trial = drill.train(at, {**BAD, "gate.mode": "disabled", "deployment.rollout": {**ROLLOUT, "shares": [0.3]}})
+        _must(trial.status == "on_trial", f"{trial.status}: {trial.reason}")
+        ended, steps = drill.try_out(at)
+        _must(ended == "roll_back" and drill.is_answered_by(2), f"{ended}: {steps}")
+        told += steps
+    with drill.milestone("forced past everything, it is rolled back by what it realised") as told:
         drill.registry.promote(bad.register.version, by="drill", reason="to see what happens", overrule=True)
-        _must(drill.answered_by() == bad.register.version, "it does not answer")
+        _must(drill.is_answered_by(bad.register.version), "it does not answer")
         at = rise + timedelta(days=140)
         decision = drill.watch(at)
         _must(decision.action == "roll back", f"decided {decision.action}: {decision.reasons}")
         told += [decision.reasons[0], drill.act(decision, at)]
-        _must(drill.answered_by() == 2, "the champion before it does not answer")
+        _must(drill.is_answered_by(2), "the champion before it does not answer")
     with drill.milestone("a broken sensor opens the breaker") as told:
         decision = drill.watch(blind + timedelta(days=6))
         _must(decision.action == "call a person" and decision.breaker == "open",

@@ -68,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     watch = _command(commands, "watch", "look for drift, measure performance, decide; and do it where asked", _watch)
     _about_a_run(watch)
     watch.add_argument("--act", action="store_true", help="retrain or roll back where that was decided")
+    rollout = _command(commands, "judge-rollout", "judge a challenger on live traffic, and move the ramp", _rollout)
+    _about_a_run(rollout)
+    rollout.add_argument("--act", action="store_true", help="do it although the model file leaves it to people")
     replay = _command(
         commands, "replay", "turn the loop over past data under several policies, and price them", _replay
     )
@@ -80,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
         one = _command(commands, name, text, _people)
         one.set_defaults(name=name)
         _people_arguments(one, name)
+    about = "the prediction log: compact, erase, retain, losses"
+    _predictions_arguments(commands.add_parser("predictions", help=about, epilog=EXIT_CODES))
     new = _command(commands, "new", "write a model file from a data file, and say what is doubtful in it", _new)
     _new_arguments(new)
     return parser
@@ -169,6 +174,12 @@ def _watch(parsed: argparse.Namespace) -> int:
     return watch(parsed)
 
 
+def _rollout(parsed: argparse.Namespace) -> int:
+    from pipeline.rollout_command import judge
+
+    return judge(parsed)
+
+
 def _replay_arguments(parser: argparse.ArgumentParser) -> None:
     from pipeline.replay import add_arguments
 
@@ -179,6 +190,12 @@ def _replay(parsed: argparse.Namespace) -> int:
     from pipeline.replay import replay
 
     return replay(parsed)
+
+
+def _predictions_arguments(parser: argparse.ArgumentParser) -> None:
+    from pipeline.log_command import add_arguments, predictions
+
+    add_arguments(parser, predictions)
 
 
 def _drill(parsed: argparse.Namespace) -> int:

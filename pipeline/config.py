@@ -11,13 +11,13 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from pipeline.core.decision import Payoff as PayoffOf
 from pipeline.core.estimators import Task, allowed_estimators
-from pipeline.core.metric_names import METRICS, MONEY, primary_metric
+from pipeline.core.metric_names import METRICS, MONEY, primary_metric, row_metric, row_metrics
 from pipeline.errors import BadConfiguration
 from pipeline.monitoring_sections import Monitoring, Retraining
+from pipeline.rollout_sections import Deployment
 from pipeline.sections import (
     AsTuple,
     BehaviourTest,
-    Deployment,
     Features,
     Gate,
     Metrics,
@@ -71,6 +71,7 @@ class ModelConfig(Section):
             )
         self._check_metrics()
         self._check_gate()
+        self._check_rollout()
         if self.time is None and not self.entity:
             raise ValueError("a table without time is split by a hash of its entity: give entity, or time")
         if self.split.test_days and not (self.time and self.time.event):
@@ -104,6 +105,20 @@ class ModelConfig(Section):
             for column in columns:
                 if column not in known:
                     raise ValueError(f"behaviour {test.name}: {column!r} is no feature" + _nearest(column, known))
+
+    def _check_rollout(self) -> None:
+        name = self.deployment.rollout.metric
+        known = row_metrics(self.task, self.payoff is not None)
+        if name is not None and name not in known:
+            raise ValueError(
+                f"deployment.rollout.metric: {name!r} is no mean over the rows of a {self.task} model"
+                + _nearest(name, known)
+            )
+
+    @property
+    def rollout_metric(self) -> str:
+        """The metric that a challenger is held against the champion in: a mean over rows."""
+        return self.deployment.rollout.metric or row_metric(self.task, self.primary_metric, self.payoff is not None)
 
     @property
     def threshold(self) -> float:

@@ -21,6 +21,7 @@ from pipeline.database import Database, tables
 Kind = Literal[
     "verdict", "registered", "promoted", "refused", "approved", "rejected", "rolled_back", "staged",
     "alarm", "decision", "retrained", "graded", "breaker_closed",
+    "rollout_started", "rollout_judged", "advanced", "withdrawn", "superseded",
 ]  # fmt: skip
 FIRST = "0" * 64
 """What the first line names as the hash before it."""

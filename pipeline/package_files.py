@@ -145,7 +145,7 @@ def read_package(folder: Path) -> LoadedPackage:
         scorer = FastScorer(
             FittedPreparation.from_json(contents[PREPARATION].decode()), fast_form.load(manifest.form, contents[FAST])
         )
-    predictor = Predictor(manifest.signature, scorer, manifest.threshold)
+    predictor = Predictor(manifest.signature, scorer, manifest.threshold, manifest.unseen)
     rows, expected = read_golden(folder)
     verify_golden(predictor, rows_to_columns(rows, manifest.signature), expected, manifest.golden_tolerance)
     return LoadedPackage(manifest, manifest.digest, predictor)

@@ -128,7 +128,7 @@ class EvaluateRecord(Record):
     package: str
     package_digest: str
     form: str
-    """How serving computes it: linear, treelite or skops."""
+    """How serving computes it: linear, mlp, naive_bayes, onnx, treelite or skops."""
     primary: str
     """The metric that decides."""
     metrics: dict[str, Interval]
@@ -166,12 +166,14 @@ class RegisterRecord(Record):
 class DeployRecord(Record):
     """What became of the version."""
 
-    status: Literal["deployed", "unchanged", "refused"]
+    status: Literal["deployed", "unchanged", "refused", "on_trial"]
     reason: str
     generation: int
     """The rollout's number after this stage; it only grows."""
     champion: int | None
     """The version that answers now."""
+    challenger: int | None
+    """The version that is on trial beside it."""
     servers: int
     """Servers that reported the version active."""
     register: RegisterRecord

@@ -4,6 +4,8 @@ Two phases. A plan is *staged*: every live server loads its package beside the o
 the golden rows and reports ready. Then it is *activated*, and each server swaps by one assignment. Until
 then nothing changes for anyone; on failure the plan is *unstaged*.
 
+A plan whose packages are all loaded already, such as a larger share, is *moved* to at once.
+
 Every change is a compare-and-set on the generation, which only grows; who comes second is told RolloutMoved.
 """
 
@@ -11,9 +13,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
 import sqlalchemy as sa
@@ -75,12 +78,31 @@ class Variant:
     """Version of the champion that it was judged against."""
 
 
+Strategy = Literal["direct", "shadow", "canary", "ab"]
+CHAMPION, CHALLENGER = "champion", "challenger"
+"""Names of variants. The first variant of a plan is the champion."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How traffic is shared."""
 
-    strategy: Literal["direct"]
+    strategy: Strategy
     variants: tuple[Variant, ...]
+    """The champion; behind it the challenger, while one is on trial."""
+    share: float = 0.0
+    """Of the users that meet the challenger, in [0, 1); 0 in shadow."""
+    salt: str = ""
+    """Of the hash that decides who does; the same for the whole life of a rollout, so that a share only grows."""
+    step: int = 0
+    """Number of the step, from 0."""
+    began: float = 0.0
+    """When the step began, seconds since 1970."""
+
+    @property
+    def challenger(self) -> Variant | None:
+        """What is on trial beside the champion."""
+        return self.variants[1] if len(self.variants) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -144,9 +166,15 @@ class RolloutStore:
         """Put a plan before the servers; the active one goes on answering."""
         return self._change(model, generation, {"staged": json.dumps(asdict(plan))}, may_be_first=True)
 
-    def activate(self, model: str, generation: int, event: Event, now: datetime) -> Rollout:
+    def activate(self, model: str, generation: int, event: Event, now: datetime, *more: Event) -> Rollout:
         """Let the staged plan answer, and write it into the ledger: both or neither."""
-        return self._change(model, generation, {"active": rollouts.c.staged, "staged": None}, event=event, now=now)
+        values = {"active": rollouts.c.staged, "staged": None}
+        return self._change(model, generation, values, events=(event, *more), now=now)
+
+    def move(self, model: str, plan: Plan, generation: int, event: Event, now: datetime, *more: Event) -> Rollout:
+        """Share the traffic otherwise among packages that the servers hold already; what is staged is dropped."""
+        values = {"active": json.dumps(asdict(plan)), "staged": None}
+        return self._change(model, generation, values, events=(event, *more), now=now)
 
     def unstage(self, model: str, generation: int) -> Rollout:
         """Take the staged plan back."""
@@ -226,7 +254,7 @@ class RolloutStore:
         values: dict[str, Any],
         *,
         may_be_first: bool = False,
-        event: Event | None = None,
+        events: Sequence[Event] = (),
         now: datetime | None = None,
     ) -> Rollout:
         """Compare-and-set: only who names the current generation changes it."""
@@ -238,8 +266,8 @@ class RolloutStore:
                     if generation != 0 or not may_be_first:
                         raise RolloutMoved(f"the rollout of {model} is no longer at generation {generation}")
                     connection.execute(sa.insert(rollouts).values({"model": model, **new}))
-                if event is not None and now is not None:
-                    append(connection, event, now)
+                for event in events:
+                    append(connection, event, now or datetime.now(UTC))
                 row = connection.execute(sa.select(rollouts).where(rollouts.c.model == model)).one()
         except IntegrityError:
             raise RolloutMoved(f"the rollout of {model} is no longer at generation {generation}") from None
@@ -254,4 +282,4 @@ def _plan(text: str | None) -> Plan | None:
     if text is None:
         return None
     content = json.loads(text)
-    return Plan(content["strategy"], tuple(Variant(**variant) for variant in content["variants"]))
+    return Plan(**{**content, "variants": tuple(Variant(**variant) for variant in content["variants"])})

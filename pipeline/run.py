@@ -96,6 +96,7 @@ def outcome(record: Record) -> str:
     """What came out of a stage, in a few words."""
     from pipeline import monitoring_records as m
     from pipeline import records as r
+    from pipeline.rollout_records import JudgeRolloutRecord
 
     match record:
         case m.DetectDriftRecord():
@@ -104,6 +105,8 @@ def outcome(record: Record) -> str:
             return record.reason
         case m.DecideRetrainingRecord():
             return f"{record.action}: {record.reasons[0]}"
+        case JudgeRolloutRecord():
+            return f"{record.decision}: {record.reasons[0]}"
         case r.IngestRecord():
             return f"{record.rows:,} rows known, {record.rejected_rows:,} rejected, {record.later_rows:,} not yet known"
         case r.ValidateRecord():

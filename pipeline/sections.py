@@ -94,6 +94,9 @@ class Features(Section):
     """A category column with more distinct values stops the run."""
     new_columns: Literal["refuse", "ignore"] = "refuse"
     """What to do when the source shows a column that the pinned schema does not know."""
+    unseen_categories: Literal["unknown", "refuse"] = "unknown"
+    """What the service does with a category that training never saw: take it for an unknown one and count it, or refuse
+    the request."""
 
 
 class Expectation(BaseModel):
@@ -286,16 +289,10 @@ class Approval(Section):
     """Silence until then is a rejection."""
 
 
-class Deployment(Section):
-    """How traffic moves to a new champion."""
-
-    strategy: Literal["direct"] = "direct"
-    approval: Approval | None = None
-    """Left out: the gate decides alone."""
-
-
 class Schedules(Section):
     """Cron expressions, UTC; none: only by hand and by events."""
 
     training: str | None = None
     drift_detection: str | None = None
+    rollout: str | None = "7 * * * *"
+    """When a running rollout is judged; for a strategy that is not `direct`."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipeline.errors import BadConfiguration
+from pipeline.log_settings import LogSettings, storage
 
 TELEMETRY_OFF = {
     "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
@@ -62,6 +63,10 @@ class Settings:
     """Threads a stage may use."""
     deploy_timeout_seconds: float
     """How long a deployment waits for the servers before it puts the old version back."""
+    storage_url: str | None = None
+    """Where the prediction log is kept: s3://BUCKET[/PREFIX] or a path; None: under `home`."""
+    storage_endpoint_url: str | None = None
+    """Endpoint of an S3-compatible store."""
 
     @property
     def store(self) -> Path:
@@ -85,8 +90,13 @@ class Settings:
 
     @property
     def predictions(self) -> Path:
-        """The prediction log."""
+        """The prediction log: what is local of it."""
         return self.home / "predictions"
+
+    @property
+    def log(self) -> LogSettings:
+        """The prediction log, for those who read it; how servers write it, pipeline.log_settings reads."""
+        return LogSettings(self.predictions, self.storage_url, self.storage_endpoint_url)
 
     @property
     def mlflow_artifacts(self) -> Path:
@@ -108,6 +118,7 @@ def load_settings(environ: MutableMapping[str, str] = os.environ) -> Settings:
     """
     silence_telemetry(environ)
     home = Path(environ.get("EVERGREEN_HOME", ".evergreen")).absolute()
+    storage_url, storage_endpoint_url = storage(environ)
     return Settings(
         home=home,
         models_dir=Path(environ.get("EVERGREEN_MODELS", "models")).absolute(),
@@ -115,12 +126,15 @@ def load_settings(environ: MutableMapping[str, str] = os.environ) -> Settings:
         mlflow_uri=environ.get("EVERGREEN_MLFLOW_URI", f"sqlite:///{home / 'mlflow.db'}"),
         data_remote_url=environ.get("EVERGREEN_DATA_REMOTE_URL") or None,
         data_remote_endpoint_url=environ.get("EVERGREEN_DATA_REMOTE_ENDPOINT_URL") or None,
-        threads=int(_number(environ, "EVERGREEN_THREADS", 2, minimum=1)),
-        deploy_timeout_seconds=_number(environ, "EVERGREEN_DEPLOY_TIMEOUT_SECONDS", 60, minimum=0),
+        threads=int(number_from(environ, "EVERGREEN_THREADS", 2, minimum=1)),
+        deploy_timeout_seconds=number_from(environ, "EVERGREEN_DEPLOY_TIMEOUT_SECONDS", 60, minimum=0),
+        storage_url=storage_url,
+        storage_endpoint_url=storage_endpoint_url,
     )
 
 
-def _number(environ: MutableMapping[str, str], name: str, default: float, *, minimum: float) -> float:
+def number_from(environ: Mapping[str, str], name: str, default: float, *, minimum: float) -> float:
+    """A number from the environment. Raises BadConfiguration for what is none, or below the minimum."""
     text = environ.get(name)
     if text is None:
         return default

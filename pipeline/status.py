@@ -8,22 +8,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from pipeline.adapters.trials import judged
 from pipeline.adapters.watch_store import Watched, WatchStore
 from pipeline.config import load_model
 from pipeline.core.alarms import AlarmState
 from pipeline.core.verdict import Interval
 from pipeline.errors import BadConfiguration
 from pipeline.gauges import GaugeStore, Monitor
-from pipeline.ledger import MOVES, Ledger, Line
+from pipeline.ledger import MOVES, Kind, Ledger, Line
 from pipeline.monitoring_records import OpenAlarm
 from pipeline.monitoring_sections import Retraining
+from pipeline.rollout import RolloutStore
 from pipeline.settings import Settings
 
 MONTH = timedelta(days=30)
 WATCHING = ("drift", "performance")
+OF_VERSIONS: tuple[Kind, ...] = ("refused", "approved", "rejected", "rollout_started", "advanced", "withdrawn")
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,21 @@ class Decided:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A version on trial beside the champion."""
+
+    version: int
+    strategy: str
+    share: float
+    """Of the users that meet it."""
+    step: int
+    since: datetime
+    """When the step began."""
+    judged: Decided | None
+    """The last verdict about this step."""
+
+
+@dataclass(frozen=True)
 class ModelStatus:
     """Everything about one model."""
 
@@ -84,6 +102,7 @@ class ModelStatus:
     cutoff: datetime | None
     """Of the champion."""
     versions: int
+    trial: Trial | None
     monitors: tuple[Success, ...]
     last_day: date | None
     """The newest day on which drift of this champion was looked for."""
@@ -141,6 +160,7 @@ def _status(
         since=move.instant if move else None,
         cutoff=_cutoff(made) if made else None,
         versions=len({line.version for line in ledger.lines(name, "registered")}),
+        trial=_trial(name, ledger, settings),
         monitors=tuple(_success(monitor, monitors.get((name, monitor)), now) for monitor in WATCHING),
         last_day=drift.day if drift else None,
         alarms=tuple(alarm for kept in (drift, measured) if kept for alarm in _standing(kept)),
@@ -155,7 +175,7 @@ def _status(
         budget_left=None if budget is None else max(0, budget - len(retrainings)),
         breaker_open=_breaker_open(name, decisions, ledger),
         decision=_decided(decisions[-1]) if decisions else None,
-        last=_decided(ledger.last(name, *MOVES, "refused", "approved", "rejected")),
+        last=_decided(ledger.last(name, *MOVES, *OF_VERSIONS)),
         fault=fault,
     )
 
@@ -169,6 +189,16 @@ def _success(name: str, found: Monitor | None, now: datetime) -> Success:
         return Success(name, None, None, None, stale=True)
     stale = (now - found.written_at).total_seconds() > found.max_age_seconds
     return Success(name, found.written_at, found.as_of, found.max_age_seconds / 3600, stale)
+
+
+def _trial(name: str, ledger: Ledger, settings: Settings) -> Trial | None:
+    with RolloutStore(settings.database_url) as store:
+        plan = store.get(name).active
+    if plan is None or plan.challenger is None:
+        return None
+    since = datetime.fromtimestamp(plan.began, UTC)
+    verdict = _decided(judged(ledger, name, plan))
+    return Trial(plan.challenger.version, plan.strategy, plan.share, plan.step, since, verdict)
 
 
 def _standing(kept: Watched) -> Iterator[OpenAlarm]:

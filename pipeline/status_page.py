@@ -41,6 +41,7 @@ def _rows(one: ModelStatus, now: datetime) -> Iterator[Row]:
         since = f"since {_minute(one.since)} ({_ago(now - one.since)})"
         knows = f"knows all up to {_minute(one.cutoff)} ({_ago(now - one.cutoff)})"
         yield Row("champion", f"version {one.champion} of {one.versions}, {since}; {knows}")
+        yield from _trial(one, now)
         yield Row("watched", _watched(one, now), "bad" if any(m.stale for m in one.monitors) else "good")
         yield from _alarms(one)
         yield from _performance(one)
@@ -62,6 +63,19 @@ def _watched(one: ModelStatus, now: datetime) -> str:
         parts.append(f"{found.monitor} {_ago(now - found.at)} (cut-off {_minute(found.cutoff)}){stale}")
     day = f"last day checked {one.last_day}" if one.last_day else "no day of this champion is checked yet"
     return f"{', '.join(parts)}; {day}"
+
+
+def _trial(one: ModelStatus, now: datetime) -> Iterator[Row]:
+    trial = one.trial
+    if trial is None:
+        return
+    shown = "shown to nobody" if trial.strategy == "shadow" else f"met by {trial.share:.4g} of the users"
+    yield Row("on trial", f"version {trial.version}: {trial.strategy}, step {trial.step}, {shown}, "
+              f"began {_ago(now - trial.since)}")  # fmt: skip
+    verdict = "not judged in this step yet"
+    if trial.judged is not None:
+        verdict = f"{_minute(trial.judged.at)}: {_short(trial.judged.told)}"
+    yield Row("", verdict, "" if trial.judged is None or trial.judged.told.startswith("advance") else "warn")
 
 
 def _alarms(one: ModelStatus) -> Iterator[Row]:

@@ -1,225 +1,136 @@
-"""The HTTP service: its doors, over one follower, one log and one set of metrics."""
+"""The HTTP service of one worker process: the doors, over one follower, one log and one set of metrics."""
 
 from __future__ import annotations
 
 import asyncio
-import math
-import os
-import socket
-import time
-import uuid
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
-from pipeline.core.package import InvalidInput, rows_to_columns
-from pipeline.errors import OutsideFailure
-from pipeline.gauges import GaugeStore
-from pipeline.rollout import RolloutStore
 from pipeline.settings import Settings, load_settings
-from serving.follower import Follower
+from serving.admin import admin_routes
+from serving.doors import all_doors
+from serving.front import Front
+from serving.grpc_settings import grpc_settings
+from serving.keys import Keys
 from serving.limits import BodyLimit
-from serving.prediction_log import PredictionLog, new_prediction_id
-from serving.protocols import FeedbackRequest, FeedbackResponse, PredictRequest, PredictResponse, problem
-from serving.telemetry import CONTENT_TYPE, MonitorCollector, Telemetry
+from serving.openapi import describe
+from serving.orders import OrderFile
+from serving.protocols import problem
+from serving.service import Service
+from serving.serving_settings import ServingSettings, serving_settings
+from serving.telemetry import CONTENT_TYPE
 
-SCALARS = ("str", "int", "float", "bool")
-"""Alternatives of a value, which pydantic names in the place of an error."""
 TELL_SECONDS = 1.0
 """Every worker tells what it is at: a scrape meets only one of them."""
 
 
-@dataclass
-class Service:
-    """What the doors share."""
-
-    follower: Follower
-    log: PredictionLog
-    telemetry: Telemetry
-    store: RolloutStore
-
-
-class Unavailable(Exception):
-    """The request cannot be answered here and now."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status, self.reason = status, reason
-
-
-def create_app(settings: Settings | None = None, models: tuple[str, ...] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None, models: tuple[str, ...] | None = None, limits: ServingSettings | None = None
+) -> ASGIApp:
     """The application. Without arguments it is made from the environment, as worker processes do."""
-    settings = settings or load_settings()
-    if models is None:
-        models = tuple(name for name in os.environ.get("EVERGREEN_SERVE_MODELS", "").split(",") if name)
-    server_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    store, gauges = RolloutStore(settings.database_url), GaugeStore(settings.database_url)
-    service = Service(
-        Follower(store, settings, server_id, models), PredictionLog(settings.predictions, server_id),
-        Telemetry(MonitorCollector(gauges)), store,
-    )  # fmt: skip
+    settings, limits = settings or load_settings(), limits or serving_settings()
+    service = Service.of(settings, limits, models)
+    doors, orders = all_doors(service), OrderFile.of_service()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.log.start()
+        service.answering.shadow.start()
         await run_in_threadpool(service.follower.start)
-        telling = asyncio.create_task(_keep_telling(service))
-        yield
+        telling = asyncio.create_task(_keep_telling(service, front, orders))
+        async with _grpc_door(service, keys, limits):
+            yield
         telling.cancel()
         await run_in_threadpool(service.follower.stop)
+        await run_in_threadpool(service.answering.shadow.stop)
+        service.answering.close()
         await run_in_threadpool(service.log.stop)
-        store.close()
-        gauges.close()
+        service.close()
 
-    app = FastAPI(title="Evergreen", version="1", lifespan=lifespan, description="Predictions of the deployed models.")
-    app.add_middleware(BodyLimit)
-    _refusals(app, service)
-    _predictions(app, service)
-    _operations(app, service)
-    return app
-
-
-def _refusals(app: FastAPI, service: Service) -> None:
-    @app.exception_handler(RequestValidationError)
-    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        names = [str(part) for part in first["loc"][1:] if "[" not in str(part) and part not in SCALARS]
-        return JSONResponse(problem(str(first["msg"])[:500], ".".join(names)[:200] or None), 422)
-
-    @app.exception_handler(InvalidInput)
-    async def unfit(request: Request, error: InvalidInput) -> JSONResponse:
-        return JSONResponse(problem(error.reason, error.feature), 422)
-
-    @app.exception_handler(Unavailable)
-    async def unavailable(request: Request, error: Unavailable) -> JSONResponse:
-        return JSONResponse(problem(error.reason), error.status)
-
-    @app.exception_handler(OutsideFailure)
-    async def outside(request: Request, error: OutsideFailure) -> JSONResponse:
-        return JSONResponse(problem("a store behind this service does not answer; try again"), 503)
-
-
-def _predictions(app: FastAPI, service: Service) -> None:
-    refusals: dict[int | str, dict[str, Any]] = {
-        404: {"description": "No such model"},
-        413: {"description": "Too large"},
-        503: {"description": "Not ready"},
-    }
-
-    @app.post("/predict", responses=refusals)
-    async def predict(body: PredictRequest) -> PredictResponse:
-        """Answer with the one model that is served here."""
-        return await answer(service, _only(service), body)
-
-    @app.post("/models/{model}/predict", responses=refusals)
-    async def predict_of(model: str, body: PredictRequest) -> PredictResponse:
-        """Answer with the model of this name."""
-        return await answer(service, model, body)
-
-    @app.post("/feedback")
-    async def feedback(body: FeedbackRequest) -> FeedbackResponse:
-        """Take the label of a prediction; again replaces it, and counts once."""
-        if isinstance(body.actual, float) and not math.isfinite(body.actual):
-            raise InvalidInput("actual", "must be a finite number")
-        first = await run_in_threadpool(service.store.take_feedback, body.prediction_id, body.actual)
-        if first:
-            service.telemetry.feedback.inc()
-        return FeedbackResponse(status="recorded", first=first)
-
-
-async def answer(service: Service, model: str, body: PredictRequest) -> PredictResponse:
-    """One row through the variant of its user: checked, scored, counted, written down."""
-    started, now = time.perf_counter(), time.time()
-    route = service.follower.route(model)
-    if route is None:
-        known = service.follower.models()
-        if model in known:
-            raise Unavailable(503, f"{model} is not ready: {service.follower.problems().get(model, 'loading')}")
-        raise Unavailable(404, f"no model {model[:64]!r}; served here: {', '.join(known) or 'none'}")
-    served = route.choose(body.user_id)
-    try:
-        columns = rows_to_columns([body.features], served.predictor.signature)
-    except InvalidInput:
-        service.telemetry.refused.labels(model).inc()
-        raise
-    if served.form == "skops":
-        found = await run_in_threadpool(served.predictor.predict, columns)
-    else:
-        found = served.predictor.predict(columns)
-    response = PredictResponse(
-        prediction=found.labels[0], confidence=found.confidences[0], model_version=served.variant.version,
-        variant=served.variant.name, prediction_id=new_prediction_id(now),
+    # /docs with scripts of its own: those of FastAPI come from foreign hosts.
+    app = FastAPIOffline(
+        title="Evergreen", version="1", lifespan=lifespan, description="Predictions of the deployed models.",
+        redoc_url=None, swagger_ui_parameters={"validatorUrl": None},
     )  # fmt: skip
-    seconds = time.perf_counter() - started
-    version = str(served.variant.version)
-    service.telemetry.predictions.labels(model, version, served.variant.name).inc()
-    service.telemetry.latency.labels(model, version).observe(seconds)
-    names = [feature.name for feature in served.predictor.signature.features]
-    given = body.features if isinstance(body.features, dict) else dict(zip(names, body.features, strict=True))
-    service.log.write(model, {
-        "prediction_id": response.prediction_id, "time": now, "model": model, "user_id": body.user_id,
-        "variant": served.variant.name, "version": served.variant.version, "digest": served.variant.digest,
-        "features": given, "prediction": response.prediction, "confidence": response.confidence,
-        "scores": found.scores[0].tolist(), "latency_seconds": seconds,
-    })  # fmt: skip
-    return response
+    app.add_middleware(BodyLimit)
+    keys = Keys(limits.key_hashes)
+    front = Front(
+        app, doors, keys,
+        max_body_bytes=limits.max_body_bytes, max_concurrency=limits.max_concurrency,
+    )  # fmt: skip
+    _operations(app, service, front)
+    _errors(app)
+    app.include_router(admin_routes(service, limits, orders))
+    app.openapi = describe(app, doors, service.follower, with_keys=keys.required)  # type: ignore[method-assign]
+    return front
 
 
-def _only(service: Service) -> str:
-    names = service.follower.models()
-    if len(names) == 1:
-        return names[0]
-    if not names:
-        raise Unavailable(503, "no model is deployed yet")
-    raise Unavailable(
-        404, f"several models are served here; ask one of {', '.join(f'/models/{n}/predict' for n in names)}"
-    )
+@asynccontextmanager
+async def _grpc_door(service: Service, keys: Keys, limits: ServingSettings) -> AsyncIterator[None]:
+    settings = grpc_settings()
+    if settings is None:
+        yield
+        return
+    from serving.doors import grpc_server  # grpc, which a worker without this door never loads
+
+    server = await grpc_server.start(service, keys, limits, settings)
+    yield
+    await server.stop()
 
 
-def _operations(app: FastAPI, service: Service) -> None:
-    @app.get("/health")
+def _operations(app: FastAPI, service: Service, front: Front) -> None:
+    @app.get("/health", tags=["operations"])
     async def health() -> dict[str, str]:
         """The process is alive."""
         return {"status": "healthy"}
 
-    @app.get("/ready")
+    @app.get("/ready", tags=["operations"], responses={503: {"description": "A model cannot answer yet"}})
     async def ready(response: Response) -> dict[str, Any]:
         """Every model answers with proven golden rows."""
-        routes = {name: service.follower.route(name) for name in service.follower.models()}
-        problems = service.follower.problems()
-        if problems or not routes:
+        is_ready, found = service.readiness()
+        if not is_ready:
             response.status_code = 503
-        return {
-            "status": "ready" if routes and not problems else "not ready",
-            "models": {
-                name: {"generation": route.generation, "version": route.served[0].variant.version,
-                       "digest": route.served[0].variant.digest, "form": route.served[0].form}
-                for name, route in routes.items() if route is not None
-            },
-            "problems": problems or ({} if routes else {"": "no model is deployed yet"}),
-        }  # fmt: skip
+        return found
 
-    @app.get("/metrics")
+    @app.get("/metrics", tags=["operations"], response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Prometheus metrics of all workers, and what the monitors measured."""
-        _tell(service)
+        _tell(service, front)
         return Response(await run_in_threadpool(service.telemetry.render), media_type=CONTENT_TYPE)
 
 
-def _tell(service: Service) -> None:
-    routes = {name: service.follower.route(name) for name in service.follower.models()}
-    service.telemetry.tell(
-        {name: None if route is None else route.generation for name, route in routes.items()}, service.log.lost
-    )
+def _errors(app: FastAPI) -> None:
+    """Refusals of what is no door look like those of our own protocol."""
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse(problem(str(error.detail)), error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return JSONResponse(problem(first["msg"], ".".join(map(str, first["loc"][1:])) or None), 422)
 
 
-async def _keep_telling(service: Service) -> None:
+def _tell(service: Service, front: Front) -> None:
+    service.tell()
+    service.telemetry.turned_away.inc(front.take_turned_away())
+
+
+async def _keep_telling(service: Service, front: Front, orders: OrderFile) -> None:
     while True:
-        _tell(service)
+        ordered = orders.read()
+        service.follower.obey(ordered)
+        logging.getLogger("evergreen").setLevel(ordered.log_level)
+        _tell(service, front)
         await asyncio.sleep(TELL_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,6 +11,8 @@ Value = str | int | float | bool | None
 Label = str | int | float | bool
 MAX_FEATURES = 10_000
 MAX_TEXT = 10_000
+MAX_USER_ID = 256
+PREDICTION_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class Message(BaseModel):
@@ -25,7 +28,9 @@ class PredictRequest(Message):
         Annotated[dict[str, Value], Field(max_length=MAX_FEATURES)]
         | Annotated[list[Value], Field(max_length=MAX_FEATURES)]
     )
-    user_id: str | None = Field(default=None, max_length=256, description="The same user always meets the same variant")
+    user_id: str | None = Field(
+        default=None, max_length=MAX_USER_ID, description="The same user always meets the same variant"
+    )
 
 
 class PredictResponse(Message):
@@ -52,13 +57,19 @@ class FeedbackResponse(Message):
     first: bool
 
 
-class Problem(Message):
+class Reason(Message):
     """Why a request was refused."""
 
     feature: str | None = None
     reason: str
 
 
+class Problem(Message):
+    """The body of every refusal."""
+
+    error: Reason
+
+
 def problem(reason: str, feature: str | None = None) -> dict[str, Any]:
     """The body of every refusal."""
-    return {"error": Problem(feature=feature, reason=reason).model_dump()}
+    return {"error": {"feature": feature, "reason": reason}}

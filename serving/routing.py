@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
+import random
 from dataclasses import dataclass
 
+from pipeline.core.buckets import bucket
 from pipeline.core.predictor import Predictor
-from pipeline.rollout import Variant
+from pipeline.rollout import Plan, Strategy, Variant
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Served:
     """A variant with what computes its answers."""
 
@@ -25,19 +26,30 @@ class Route:
     model: str
     generation: int
     served: tuple[Served, ...]
+    """The champion; behind it the challenger, where one is on trial and could be loaded."""
+    strategy: Strategy = "direct"
+    share: float = 0.0
+    """Of the users that meet the challenger; 0 where there is none to meet."""
+    salt: str = ""
 
     def choose(self, user_id: str | None) -> Served:
-        """The variant for this user. With the strategy `direct` there is one."""
-        return self.served[0]
+        """The variant for this user; of a request of nobody, one at random."""
+        if not self.share:
+            return self.served[0]
+        place = bucket(user_id, self.salt) if user_id else random.random()
+        return self.served[1 if place < self.share else 0]
+
+    @property
+    def shadow(self) -> Served | None:
+        """What answers the same rows, unseen."""
+        return self.served[1] if self.strategy == "shadow" and len(self.served) > 1 else None
+
+    def named(self, name: str) -> Served | None:
+        """The variant of this name, `champion` or `challenger`."""
+        return next((one for one in self.served if one.variant.name == name), None)
 
 
-def bucket(user_id: str, salt: str) -> float:
-    """A stable place in [0, 1): the first 8 bytes of SHA-256 over `salt:user_id`, big-endian, over 2**64.
-
-    The same in every language and every process, unlike Python's hash().
-
-    >>> round(bucket("user-1", "churn"), 6)
-    0.758364
-    """
-    digest = hashlib.sha256(f"{salt}:{user_id}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+def route_of(model: str, generation: int, plan: Plan, served: tuple[Served, ...]) -> Route:
+    """The route of a plan; without its challenger, where that could not be loaded, the champion answers everybody."""
+    share = plan.share if len(served) > 1 and plan.strategy in ("canary", "ab") else 0.0
+    return Route(model, generation, served, plan.strategy, share, plan.salt)

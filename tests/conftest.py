@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from pipeline.config import ModelConfig, parse_model
 from pipeline.context import RunContext
@@ -23,6 +24,27 @@ from pipeline.errors import OutsideFailure
 from pipeline.rollout import RolloutStore
 from pipeline.settings import Settings, load_settings
 from pipeline.stages import STAGES, run_stage
+
+LIVE = ("tests/local/", "tests/deploy/")
+"""Tests here share an Airflow, or a Prometheus with all that belongs to it: one process starts it, and early."""
+
+
+class FileByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Two test processes share the files, and those of LIVE stay together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "live" if nodeid.startswith(LIVE) else nodeid.split("::", 1)[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileByFile:
+    """Asked by pytest-xdist, where there is more than one process."""
+    config.option.loadscopereorder = False
+    return FileByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LIVE))
 
 
 @pytest.fixture

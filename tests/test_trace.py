@@ -63,7 +63,7 @@ def test_a_stored_snapshot_that_was_tampered_with_is_named_and_nothing_is_comput
 
 def log_predictions(record, settings, count: int) -> list[str]:
     """As many answered requests as a server would have logged, over three days."""
-    log = PredictionLog(settings.predictions, "server")
+    log = PredictionLog(settings.log, "server")
     log.start()
     rng = np.random.default_rng(0)
     start = time.time()
@@ -71,7 +71,7 @@ def log_predictions(record, settings, count: int) -> list[str]:
     for number in range(count):
         at = start + number * 250
         ids.append(new_prediction_id(at))
-        log.write("churn", {
+        log.write_entry({
             "prediction_id": ids[-1], "time": at, "model": "churn", "user_id": f"u{number}", "variant": "champion",
             "version": record.register.version, "digest": record.register.digest, "features": {"tenure": 3.0},
             "prediction": 1, "confidence": float(rng.random()), "scores": [0.4, 0.6], "latency_seconds": 0.001,

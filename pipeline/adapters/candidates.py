@@ -34,6 +34,7 @@ def package_candidate(
         frame_sample=judged_on.head(PACKAGE_ROWS),
         seed=model.training.seed,
         threshold=model.threshold,
+        unseen=model.features.unseen_categories,
     )
     return folder, digest, manifest.form
 

@@ -15,6 +15,8 @@ RESULT_LIBRARIES = (
     "duckdb",
     "great-expectations",
     "numpy",
+    "onnx",
+    "onnxruntime",
     "pandas",
     "pyarrow",
     "scikit-learn",

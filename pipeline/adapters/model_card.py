@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pipeline.adapters.form_trial import Tried, read_trial
 from pipeline.config import ModelConfig
 from pipeline.context import RunContext
 from pipeline.core.metric_names import MONEY
@@ -75,6 +77,7 @@ def model_card(record: RegisterRecord, model: ModelConfig, context: RunContext, 
         searched=f"{evidence.slices_searched:,}" if evidence.slices_searched else "",
         asked=[c for c in evidence.checks if c.kind in OUTSIDE],
         pictures=[{"name": p.stem, "data": _base64(p)} for p in sorted(plots.glob("*.png"))],
+        served=[_served(entry) for entry in read_trial(settings.home / record.package)],
         data=_data(record, model, context, settings),
         limits=_limits(record, model),
         lineage=[
@@ -97,6 +100,8 @@ def attach(page: str, record: RegisterRecord, settings: Settings) -> None:
 
     with open_run(settings, record.evaluate.train.mlflow_run) as run:
         run.text(page, "model_card.html")
+        tried = read_trial(settings.home / record.package)
+        run.text(json.dumps([asdict(entry) for entry in tried], indent=2), "serving_trial.json")
 
 
 def _day(instant: datetime | str) -> str:
@@ -185,6 +190,22 @@ def _slice(found: SliceResult, model: ModelConfig) -> dict[str, Any]:
         "outcome": "thin" if thin and found.outcome == "pass" else found.outcome,
         "mine": "-" if thin else f"{found.candidate_loss:.4f}",
         "theirs": f"{found.champion_loss:.4f}" if known else "-",
+    }  # fmt: skip
+
+
+def _served(entry: Tried) -> dict[str, str]:
+    """One form of the trial as a row of the table."""
+    names = {"linear": "plain arrays", "mlp": "plain arrays", "naive_bayes": "plain arrays", "onnx": "ONNX Runtime",
+             "treelite": "treelite", "skops": "scikit-learn itself"}  # fmt: skip
+
+    def shown(value: float | None, form: str) -> str:
+        return "" if value is None else format(value, form)
+
+    return {
+        "name": names[entry.form], "outcome": entry.outcome, "reason": entry.reason,
+        "difference": "" if entry.form == "skops" else shown(entry.difference, ".0e"),
+        "one": shown(entry.one_row_us, ",.0f" if (entry.one_row_us or 0) >= 10 else ".1f"),
+        "batch": shown(entry.batch_us, ",.0f" if (entry.batch_us or 0) >= 10 else ".1f"),
     }  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from pipeline.adapters.store import exclusive
 from pipeline.config import ModelConfig
 from pipeline.core.schema import Schema
 from pipeline.errors import BadConfiguration
+from pipeline.prediction_rows import answered_rows
 from pipeline.rollout import RolloutStore
 from pipeline.settings import Settings
 
@@ -112,24 +113,17 @@ def _from_source(model: ModelConfig, schema: Schema, days: list[date], folder: P
 
 
 def _from_log(model: ModelConfig, schema: Schema, days: list[date], folder: Path, settings: Settings) -> None:
-    """The rows that the service answered on these days."""
+    """The rows that the service answered on these days; what a shadow would have said is none."""
     for day in days:
-        files = sorted((settings.predictions / model.name / f"day={day.isoformat()}").glob("*.jsonl"))
+        answered = answered_rows(model.name, day, settings.log)
+        values = [f"json_extract_string(features, {text(_pointer(n))}) AS {quoted(n)}" for n in schema.features]
         with duckdb.connect(config={"threads": settings.threads}) as db:
             db.execute("SET TimeZone = 'UTC'")
-            values = [f"json_extract_string(features, {text(_pointer(n))}) AS {quoted(n)}" for n in schema.features]
-            listed = ", ".join(text(str(path)) for path in files)
-            given = "{prediction_id: 'VARCHAR', user_id: 'VARCHAR', time: 'DOUBLE', features: 'JSON'}"
-            rows = (
-                f"read_json([{listed}], format='newline_delimited', ignore_errors=true, columns={given})"
-                if files
-                else "(SELECT ''::VARCHAR AS prediction_id, ''::VARCHAR AS user_id, 0::DOUBLE AS time, "
-                "'{}'::JSON AS features) AS none"
-            )
+            db.register("answered", answered.select(["prediction_id", "user_id", "time", "features"]))
             table = db.sql(
                 f"SELECT prediction_id AS {ID}, coalesce(user_id, prediction_id) AS {ENTITY}, "
-                f"to_timestamp(time) AS {EVENT}, to_timestamp(time) AS {MET}, {', '.join(values)} FROM {rows} "
-                f"WHERE time > 0 ORDER BY time, prediction_id"
+                f"time AS {EVENT}, time AS {MET}, {', '.join(values)} FROM "
+                "(SELECT * REPLACE (CAST(features AS JSON) AS features) FROM answered) ORDER BY time, prediction_id"
             ).to_arrow_table()
         _write_days(table, [], schema, [day], folder)
 

@@ -7,6 +7,8 @@ ledger. The alias in the registry follows; it is moved again by whoever comes ne
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -50,25 +52,32 @@ def answering(rollout: Rollout) -> Variant | None:
     return rollout.active.variants[0] if rollout.active else None
 
 
-def law_of_time(cutoff: datetime, champion: Variant | None) -> Refusal | None:
-    """Only a newer cut-off than the champion's may take its place."""
-    if champion is None or cutoff > datetime.fromisoformat(champion.cutoff):
-        return None
-    return Refusal(
-        "stale_cutoff",
-        f"refused: the cut-off {cutoff.isoformat()} is not newer than the champion's {champion.cutoff} "
-        f"(version {champion.version}); use a later --cutoff, or `rollback` to go back on purpose",
-    )
+def law_of_time(cutoff: datetime, *others: Variant | None) -> Refusal | None:
+    """Only a newer cut-off than the champion's, or the challenger's, may take its place."""
+    for other in others:
+        if other is not None and cutoff <= datetime.fromisoformat(other.cutoff):
+            return Refusal(
+                "stale_cutoff",
+                f"refused: the cut-off {cutoff.isoformat()} is not newer than the {other.name}'s {other.cutoff} "
+                f"(version {other.version}); use a later --cutoff, or `rollback` to go back on purpose",
+            )
+    return None
 
 
 def refusal(
-    register: RegisterRecord, context: RunContext, champion: Variant | None, ledger: Ledger, *, approval: bool
+    register: RegisterRecord,
+    context: RunContext,
+    champion: Variant | None,
+    ledger: Ledger,
+    *,
+    approval: bool,
+    challenger: Variant | None = None,
 ) -> Refusal | None:
-    """Why this version may not become champion by itself; None where it may."""
+    """Why this version may not become champion by itself, or go on trial in the challenger's place; None: it may."""
     verdict = register.evaluate.verdict
     if context.kind == "backfill":
         return Refusal("backfill", f"refused: a backfill moves no traffic (its verdict was {verdict.decision})")
-    late = law_of_time(context.cutoff, champion)
+    late = law_of_time(context.cutoff, champion, challenger)
     if late is not None:
         return late
     moved = _moved(register, champion)
@@ -106,9 +115,13 @@ def may_be_promoted(
     return None
 
 
-def is_withdrawn(ledger: Ledger, model: str, version: int) -> bool:
-    """Whether the version was rolled back, and no person has promoted it since."""
-    back = [line for line in ledger.lines(model, "rolled_back") if line.body["from_version"] == version]
+def is_withdrawn(ledger: Ledger, model: str, version: int | None) -> bool:
+    """Whether the version was rolled back, as champion or in its trial, and no person has promoted it since."""
+    lines = ledger.lines(model, "rolled_back", "withdrawn")
+    back = [
+        line for line in lines
+        if version == (line.version if line.kind == "withdrawn" else line.body["from_version"])
+    ]  # fmt: skip
     if not back:
         return False
     again = ledger.last(model, "promoted", version=version)
@@ -155,29 +168,50 @@ def roll_out(
     Raises DeploymentFailed also where it is done, but a server is slow to follow; the message says so.
     """
     read_package(settings.home / variant.package)
-    model, generation = rollout.model, rollout.generation
-    champion = answering(rollout)
+    model, champion = rollout.model, answering(rollout)
     event = Event(model, order.kind, variant.version, {
         "digest": variant.digest, "package": variant.package, "cutoff": variant.cutoff,
         "from_version": champion.version if champion else None, "reason": order.reason, "by": order.by,
-        "run_id": order.run_id, "overruled": order.overruled, "generation": generation + 2, **evidence,
+        "run_id": order.run_id, "overruled": order.overruled, "generation": rollout.generation + 2, **evidence,
     })  # fmt: skip
-    try:
-        generation = store.stage(model, Plan("direct", (variant,)), generation).generation
-        try:
-            _wait(store, model, generation, settings.deploy_timeout_seconds, active=False)
-            done = store.activate(model, generation, event, datetime.now(UTC))
-        except (DeploymentFailed, KeyboardInterrupt):
-            store.unstage_quietly(model, generation)
-            raise
-    except RolloutMoved as moved:
-        raise DeploymentFailed(f"champion moved: {moved}; run the stages again to be judged against it") from moved
+    with proven_on_servers(store, rollout, Plan("direct", (variant,)), settings) as generation:
+        done = store.activate(model, generation, event, datetime.now(UTC), *superseded(rollout, variant, order.by))
     name_champion(model, variant.version, done.generation, settings)
     try:
         _wait(store, model, done.generation, settings.deploy_timeout_seconds, active=True)
     except DeploymentFailed as slow:
         raise DeploymentFailed(f"version {variant.version} is champion, but {slow}") from slow
     return done
+
+
+@contextmanager
+def proven_on_servers(store: RolloutStore, rollout: Rollout, plan: Plan, settings: Settings) -> Iterator[int]:
+    """Stage a plan, wait until every live server has proven it, give its generation; whatever fails, take it back.
+
+    Raises DeploymentFailed, also where another deployment came first.
+    """
+    model = rollout.model
+    try:
+        generation = store.stage(model, plan, rollout.generation).generation
+        try:
+            _wait(store, model, generation, settings.deploy_timeout_seconds, active=False)
+            yield generation
+        except (DeploymentFailed, KeyboardInterrupt):
+            store.unstage_quietly(model, generation)
+            raise
+    except RolloutMoved as moved:
+        raise DeploymentFailed(f"champion moved: {moved}; run the stages again to be judged against it") from moved
+
+
+def superseded(rollout: Rollout, variant: Variant, by: str) -> list[Event]:
+    """The line for a challenger whose trial ends because another version comes; none where nothing is on trial."""
+    challenger = rollout.active.challenger if rollout.active else None
+    if challenger is None or challenger.version == variant.version:
+        return []
+    return [Event(rollout.model, "superseded", challenger.version, {
+        "by": by, "reason": f"version {variant.version} takes its place", "digest": challenger.digest,
+        "superseded_by": variant.version,
+    })]  # fmt: skip
 
 
 def _wait(store: RolloutStore, model: str, generation: int, timeout_seconds: float, *, active: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pipeline.adapters.champions import record_of, registered
 from pipeline.adapters.promotion import Order, Refusal, answering, may_be_promoted, roll_out, variant_of
+from pipeline.adapters.trials import Why, on_trial, withdraw
 from pipeline.adapters.versions import CHALLENGER, CHAMPION, name_challenger, name_champion, version_under
 from pipeline.errors import BadConfiguration, DeploymentFailed, RefusedByGate
 from pipeline.ledger import MOVES, Event, Ledger, Line
@@ -138,6 +139,8 @@ class Registry:
     def rollback(self, *, to: int | None = None, by: str, reason: str) -> tuple[int, int]:
         """Let an earlier champion answer again; without `to`, the one before. Returns (from, to).
 
+        While a challenger is on trial, and without `to`, it is withdrawn: the champion answers alone again.
+
         Raises BadConfiguration where there is none to go back to.
         """
         with Ledger(self._settings.database_url) as ledger, RolloutStore(self._settings.database_url) as store:
@@ -145,6 +148,10 @@ class Registry:
             champion = self._champion(rollout)
             if champion is None:
                 raise BadConfiguration(f"{self.model} has no champion to roll back")
+            challenger = on_trial(rollout)
+            if challenger is not None and to in (None, champion.version):
+                withdraw(store, rollout, Why(reason, by))
+                return challenger.version, champion.version
             target = to if to is not None else before(ledger.lines(self.model, *MOVES))
             if target is None:
                 raise BadConfiguration(f"{self.model}: no version answered before version {champion.version}")

@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from pipeline.adapters.champion_reference import ChampionReference, champion_as_of
+from pipeline.adapters.promotion import is_withdrawn
 from pipeline.adapters.watch_store import Watched, WatchStore
 from pipeline.config import ModelConfig
 from pipeline.context import RunContext
@@ -149,7 +150,9 @@ def _retrainings(
             yield Retraining(_cutoff(line), finished=context.cutoff > _cutoff(line) + ABANDONED)
         elif grade is not None:
             yield Retraining(_cutoff(line), helped=grade.body["helped"])
-        elif end.body["status"] != "deployed":
+        elif end.body["status"] not in ("deployed", "on_trial") or (
+            end.body["status"] == "on_trial" and is_withdrawn(ledger, context.model, end.version)
+        ):
             yield Retraining(_cutoff(line), helped=False)
         else:
             helped = None

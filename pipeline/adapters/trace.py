@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import mmap
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from pipeline.adapters.watch_store import WatchStore
@@ -14,6 +10,7 @@ from pipeline.adapters.watch_told import open_alarms
 from pipeline.core.alarms import AlarmState
 from pipeline.errors import BadConfiguration
 from pipeline.ledger import MOVES, Ledger
+from pipeline.prediction_rows import find
 from pipeline.settings import Settings
 
 
@@ -22,7 +19,7 @@ def why(prediction_id: str, settings: Settings) -> dict[str, Any]:
 
     Raises BadConfiguration where it is not in the log, or its version not in the ledger.
     """
-    entry = find_prediction(prediction_id, settings)
+    entry = find(prediction_id, settings.log)
     model, version = str(entry["model"]), int(entry["version"])
     answered = datetime.fromtimestamp(entry["time"], UTC)
     with Ledger(settings.database_url) as ledger:
@@ -89,37 +86,3 @@ def _drift(model: str, champion: str, answered: datetime, settings: Settings) ->
         return None
     alarms = open_alarms(AlarmState.from_json(last.body["state"]))
     return {"checked_day": last.day.isoformat(), "alarms": [f"{a.level}: {a.subject}: {a.told}" for a in alarms]}
-
-
-def find_prediction(prediction_id: str, settings: Settings) -> dict[str, Any]:
-    """The line of the prediction log; its identifier begins with the time, so that one day is looked at."""
-    needle = json.dumps(prediction_id).encode()
-    for path in _files(prediction_id, settings.predictions):
-        found = _find(path, needle)
-        if found is not None:
-            return found
-    raise BadConfiguration(
-        f"no prediction {prediction_id!r} in {settings.predictions}; the identifier stands in the service's answer"
-    )
-
-
-def _files(prediction_id: str, folder: Path) -> Iterator[Path]:
-    try:
-        day = datetime.fromtimestamp(int(prediction_id[:12], 16) / 1000, UTC).strftime("%Y-%m-%d")
-    except (ValueError, OverflowError, OSError):
-        return iter(())
-    return iter(sorted(folder.glob(f"*/day={day}/*.jsonl")))
-
-
-def _find(path: Path, needle: bytes) -> dict[str, Any] | None:
-    if path.stat().st_size == 0:
-        return None
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        place = -1
-        while (place := content.find(needle, place + 1)) >= 0:
-            start = content.rfind(b"\n", 0, place) + 1
-            end = content.find(b"\n", place)
-            line = json.loads(content[start : end if end >= 0 else len(content)])
-            if json.dumps(line["prediction_id"]).encode() == needle:
-                return dict(line)
-    return None

@@ -39,7 +39,7 @@ power on just these shapes is that of a choice made on them, and flatters."""
 CATEGORY_WEIGHTS = np.array([0.0] * SCORED + [0.6, 0.35, 0.05])
 TREE = ((0, 1), (1, 2), (1, 3), (4, 5))
 """Related questions, for the bound on their union: no ring among them."""
-STEPS = {0.5: 0.65, 0.3: 0.7, 0.7: 0.7}
+STEPS = {0.5: 0.7, 0.3: 0.85, 0.7: 0.85}
 """Where the middle, the lower and the upper part are cut, and how much of their scores is a step; the rest is ranks.
 Between the best scores for two humps, and for a shift of a heavy tail."""
 STRETCHES = 10

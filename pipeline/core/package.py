@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.core.estimators import Task
 from pipeline.core.schema import Kind
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST, MODEL, PREPARATION, FAST, GOLDEN = (
     "manifest.json",
     "model.skops",
@@ -23,8 +23,10 @@ MANIFEST, MODEL, PREPARATION, FAST, GOLDEN = (
     "fast.bin",
     "golden.json",
 )
-Form = Literal["linear", "treelite", "skops"]
+Form = Literal["linear", "mlp", "naive_bayes", "onnx", "treelite", "skops"]
 Label = str | int
+Unseen = Literal["unknown", "refuse"]
+"""What becomes of a category that training never saw: taken for an unknown one, or the request is refused."""
 
 
 class InvalidInput(ValueError):
@@ -69,6 +71,7 @@ class Manifest:
     golden_tolerance: float = 1e-6
     threshold: float = 0.5
     """Binary: probability of the positive class from which it is the answer."""
+    unseen: Unseen = "unknown"
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
@@ -103,20 +106,21 @@ def rows_to_columns(rows: Sequence[Mapping[str, Any] | Sequence[Any]], signature
     [3.0, nan]
     """
     names = [feature.name for feature in signature.features]
-    ordered = [_ordered(row, names) for row in rows]
+    ordered = [ordered_row(row, names) for row in rows]
     columns: dict[str, np.ndarray] = {}
     for place, feature in enumerate(signature.features):
         values = [row[place] for row in ordered]
         if feature.kind == "number":
-            columns[feature.name] = np.array([_number(feature.name, v) for v in values], dtype=np.float64)
+            columns[feature.name] = np.array([number_value(feature.name, v) for v in values], dtype=np.float64)
         else:
             categories = np.empty(len(values), dtype=object)
-            categories[:] = [_category(feature.name, v) for v in values]
+            categories[:] = [category_value(feature.name, v) for v in values]
             columns[feature.name] = categories
     return columns
 
 
-def _ordered(row: Mapping[str, Any] | Sequence[Any], names: list[str]) -> Sequence[Any]:
+def ordered_row(row: Mapping[str, Any] | Sequence[Any], names: list[str]) -> Sequence[Any]:
+    """The values of a row in the order of `names`. Raises InvalidInput for a name too many or too few."""
     if not isinstance(row, Mapping):
         if len(row) != len(names):
             raise InvalidInput(None, f"{len(row)} values for the {len(names)} features {', '.join(names)}")
@@ -133,7 +137,8 @@ def _ordered(row: Mapping[str, Any] | Sequence[Any], names: list[str]) -> Sequen
     return [row[name] for name in names]
 
 
-def _number(name: str, value: Any) -> float:
+def number_value(name: str, value: Any) -> float:
+    """A number of a request; NaN where it is missing. Raises InvalidInput."""
     if value is None:
         return math.nan
     if isinstance(value, int | float):
@@ -144,17 +149,19 @@ def _number(name: str, value: Any) -> float:
         if math.isfinite(number):
             return number
         raise InvalidInput(name, "must be a finite number")
-    raise InvalidInput(name, f"must be a number or null, got {_shown(value)}")
+    raise InvalidInput(name, f"must be a number or null, got {shown(value)}")
 
 
-def _category(name: str, value: Any) -> str | None:
+def category_value(name: str, value: Any) -> str | None:
+    """A category of a request; None where it is missing. Raises InvalidInput."""
     if value is None or isinstance(value, str):
         return value.strip() or None if value else None
     if isinstance(value, bool | int):
         return str(value)
-    raise InvalidInput(name, f"must be a text or null, got {_shown(value)}")
+    raise InvalidInput(name, f"must be a text or null, got {shown(value)}")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as a message shows it: its type, and not too much of it."""
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 40 else text[:37] + '...'}"

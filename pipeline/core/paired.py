@@ -174,13 +174,14 @@ def _onehot(actual: Array, classes: int) -> Array:
 
 def _row_values(judged: Judged, metric: str, candidate: Array, champion: Array) -> Array | None:
     """Differences of rows whose mean is the difference in the metric; None where it is no mean."""
-    values = [_values(judged, metric, candidate), _values(judged.by_champion, metric, champion)]
+    values = [row_values(judged, metric, candidate), row_values(judged.by_champion, metric, champion)]
     if values[0] is None or values[1] is None:
         return None
     return np.asarray(values[0] - values[1])
 
 
-def _values(judged: Judged, metric: str, scores: Array) -> Array | None:
+def row_values(judged: Judged, metric: str, scores: Array) -> Array | None:
+    """A value for each row whose mean is the metric, shape (n,); None where the metric is no mean."""
     actual = judged.actual
     if judged.task == "regression":
         errors = actual - scores

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 
+from pipeline.core.coded import CodedPreparation
 from pipeline.core.fast_form import FastForm
-from pipeline.core.package import Label, Signature
+from pipeline.core.package import Label, Signature, Unseen
 from pipeline.core.preparation import FittedPreparation
+from pipeline.core.row_reader import Row, RowReader
 from pipeline.errors import PackageInvalid
 
 Table = Mapping[str, np.ndarray]
@@ -85,22 +88,76 @@ class Predictor:
     scorer: Scorer
     threshold: float = 0.5
     """Binary: probability of the positive class from which it is the answer."""
+    unseen: Unseen = "unknown"
+
+    @cached_property
+    def coded(self) -> CodedPreparation | None:
+        """The preparation for coded rows; None where scikit-learn itself prepares."""
+        if not isinstance(self.scorer, FastScorer):
+            return None
+        return CodedPreparation.of(self.scorer.preparation, self.signature)
+
+    @cached_property
+    def reader(self) -> RowReader:
+        """Reads the rows of requests."""
+        return RowReader(self.signature, self.coded, self.unseen)
 
     def scores(self, table: Table) -> np.ndarray:
-        """See Scorer."""
-        return self.scorer.scores(table)
+        """See Scorer. What overflows is not finite, and is told by `not_finite`."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.scorer.scores(table)
+
+    def scores_of_rows(self, rows: Sequence[Row]) -> np.ndarray:
+        """Scores for rows as `reader` reads them."""
+        if self.coded is not None:
+            return self.scores_of_coded(np.array(rows, dtype=np.float64))
+        columns = {}
+        for place, feature in enumerate(self.signature.features):
+            values = [row[place] for row in rows]
+            column: np.ndarray
+            if feature.kind == "number":
+                column = np.array(values, dtype=np.float64)
+            else:
+                column = np.empty(len(values), dtype=object)
+                column[:] = values
+            columns[feature.name] = column
+        return self.scores(columns)
+
+    def scores_of_coded(self, rows: np.ndarray) -> np.ndarray:
+        """Scores for coded rows, shape (n, features), float64. Only where `coded` is not None."""
+        assert self.coded is not None
+        assert isinstance(self.scorer, FastScorer)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.scorer.form.scores(self.coded.transform(rows))
 
     def predict(self, table: Table) -> Predictions:
         """Labels with their probability, or numbers."""
-        scores = self.scores(table)
+        return self.answers(self.scores(table))
+
+    def answers(self, scores: np.ndarray) -> Predictions:
+        """Scores as labels with their probability, or as numbers."""
         if self.signature.task == "regression":
-            return Predictions([float(v) for v in scores], [None] * len(scores), scores)
+            return Predictions(scores.tolist(), [None] * len(scores), scores)
         if self.signature.task == "binary":
-            called = (scores[:, 1] >= self.threshold).astype(int)
+            called = (scores[:, 1] >= self.threshold).astype(np.intp)
         else:
             called = scores.argmax(axis=1)
-        labels: list[Label | float] = [self.signature.classes[i] for i in called]
-        return Predictions(labels, [float(row[i]) for row, i in zip(scores, called, strict=True)], scores)
+        classes = self.signature.classes
+        confidences = scores[np.arange(len(scores)), called].tolist()
+        return Predictions([classes[place] for place in called.tolist()], confidences, scores)
+
+
+def not_finite(scores: np.ndarray) -> list[int]:
+    """Places of the rows that the model has no finite answer for: numbers far beyond what it was made for.
+
+    >>> not_finite(np.array([[0.5, 0.5], [np.nan, np.nan]]))
+    [1]
+    """
+    finite = np.isfinite(scores)
+    if finite.all():
+        return []
+    whole: list[int] = np.flatnonzero(~finite.reshape(len(scores), -1).all(axis=1)).tolist()
+    return whole
 
 
 def verify_golden(predictor: Predictor, table: Table, expected: np.ndarray, tolerance: float) -> None:

@@ -18,6 +18,8 @@ STAGES = ("ingest", "validate", "prepare", "train", "evaluate", "register", "dep
 """Names of the stages of a training run, in order. Each is the function of that name in the module of that name."""
 MONITORING = ("detect_drift", "measure_performance", "decide_retraining")
 """Names of the stages that watch a champion, in order."""
+ROLLOUT = ("judge_rollout",)
+"""What judges a challenger on live traffic: a chain of one."""
 DECIDES = "decide_retraining"
 """It may run between two checks, as when an alert calls: on what the newest check before its cut-off has left."""
 
@@ -50,7 +52,7 @@ def before(stage: str) -> str | None:
     >>> before("train"), before("ingest"), before("measure_performance")
     ('prepare', None, 'detect_drift')
     """
-    chain = MONITORING if stage in MONITORING else STAGES
+    chain = next(chain for chain in (MONITORING, ROLLOUT, STAGES) if stage in chain)
     position = chain.index(stage)
     return chain[position - 1] if position else None
 
@@ -61,7 +63,8 @@ def record_type(stage: str) -> type[Record]:
     >>> record_type("detect_drift").__name__
     'DetectDriftRecord'
     """
-    module = importlib.import_module(f"pipeline.{'monitoring_records' if stage in MONITORING else 'records'}")
+    name = "monitoring_records" if stage in MONITORING else "rollout_records" if stage in ROLLOUT else "records"
+    module = importlib.import_module(f"pipeline.{name}")
     return typing.cast(type[Record], getattr(module, stage.title().replace("_", "") + "Record"))
 
 

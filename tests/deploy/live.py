@@ -34,6 +34,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOY = REPOSITORY / "deploy"
 PROGRAMS = ("prometheus", "prometheus-alertmanager", "promtool")
 SECRET = "the-secret-of-this-test"
+PYTHON = (sys.executable, "-W", "error", "-m")
 LABELS = {
     "feature_name": "tenure", "kind": "unseen_category", "level": "suspected", "metric": "roc_auc", "quantile": "0.5",
     "result": "helped", "severity": "warning", "status": "ok", "subject": "tenure", "window_days": "7",
@@ -109,22 +110,12 @@ def live(folder: Path) -> Iterator[Live]:
     with ExitStack() as stack:
         airflow = stack.enter_context(running(FakeAirflow({"ops": "pass"}, DAGS)))
         environ = {
-            "EVERGREEN_HOME": str(settings.home), "EVERGREEN_ALERT_SECRET": SECRET, "EVERGREEN_AIRFLOW_USER": "ops",
+            "EVERGREEN_HOME": str(settings.home), "EVERGREEN_AIRFLOW_USER": "ops",
             "EVERGREEN_AIRFLOW_URL": airflow.address, "EVERGREEN_AIRFLOW_PASSWORD": "pass",
         }  # fmt: skip
-        prometheus, alertmanager = _prometheus(folder, ports), _alertmanager(folder, ports)
-        python = [sys.executable, "-W", "error", "-m"]
-        commands = [
-            [*python, "serving", "--port", str(ports["serving"]), "--workers", "2"],
-            [*python, "serving.receiver", "--port", str(ports["receiver"])],
-            ["prometheus", f"--config.file={prometheus}", f"--storage.tsdb.path={folder / 'tsdb'}",
-             f"--web.listen-address=127.0.0.1:{ports['prometheus']}", "--log.level=error"],
-            ["prometheus-alertmanager", f"--config.file={alertmanager}", f"--storage.path={folder / 'alerts'}",
-             f"--web.listen-address=127.0.0.1:{ports['alertmanager']}", "--cluster.listen-address=",
-             "--log.level=error"],
-        ]  # fmt: skip
-        for command in commands:
-            stack.enter_context(_process(command, environ))
+        serving = [*PYTHON, "serving", "--port", str(ports["serving"]), "--workers", "2"]
+        stack.enter_context(process(serving, environ))
+        stack.enter_context(alerting(folder, ports, environ))
         row = _deployed(folder, settings)  # while they start
         store = stack.enter_context(GaugeStore(settings.database_url))
         for address in (f"{at['serving']}/ready", f"{at['receiver']}/health", f"{at['alertmanager']}/-/ready"):
@@ -134,6 +125,24 @@ def live(folder: Path) -> Iterator[Live]:
             world.write("churn", monitor, *one_of_each("churn", monitor))
         wait_until(lambda: world.query('model_monitor_rows{model="churn"}'))
         yield world
+
+
+@contextmanager
+def alerting(folder: Path, ports: dict[str, int], environ: dict[str, str]) -> Iterator[None]:
+    """Prometheus, Alertmanager and the receiver, before whatever serves at its port; `environ`: of the receiver."""
+    prometheus, alertmanager = _prometheus(folder, ports), _alertmanager(folder, ports)
+    commands = [
+        [*PYTHON, "serving.receiver", "--port", str(ports["receiver"])],
+        ["prometheus", f"--config.file={prometheus}", f"--storage.tsdb.path={folder / 'tsdb'}",
+         f"--web.listen-address=127.0.0.1:{ports['prometheus']}", "--log.level=error"],
+        ["prometheus-alertmanager", f"--config.file={alertmanager}", f"--storage.path={folder / 'alerts'}",
+         f"--web.listen-address=127.0.0.1:{ports['alertmanager']}", "--cluster.listen-address=",
+         "--log.level=error"],
+    ]  # fmt: skip
+    with ExitStack() as stack:
+        for command in commands:
+            stack.enter_context(process(command, environ | {"EVERGREEN_ALERT_SECRET": SECRET}))
+        yield
 
 
 def _deployed(folder: Path, settings: Settings) -> dict[str, Any]:
@@ -173,7 +182,7 @@ def _written(path: Path, content: Any) -> Path:
 
 
 @contextmanager
-def _process(command: list[str], environ: dict[str, str]) -> Iterator[None]:
+def process(command: list[str], environ: dict[str, str]) -> Iterator[None]:
     process = subprocess.Popen(command, env={**os.environ, **environ}, cwd=REPOSITORY)
     try:
         yield

@@ -17,11 +17,13 @@ import pytest
 from playwright.sync_api import expect
 
 from local.airflow import REPOSITORY
+from local.processes import free_port
 from pipeline.adapters.registry import Registry
 from pipeline.ledger import Ledger
 from pipeline.monitoring_records import DetectDriftRecord
 from pipeline.records import DeployRecord
 from tests.conftest import MODEL, customers
+from tests.deploy.live import alerting, missing_programs
 from tests.local.conftest import LENIENT, moved, running, shoot
 
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -174,6 +176,23 @@ def test_the_web_ui_leads_from_the_check_over_its_event_to_the_retraining_and_to
     page.get_by_role("link", name="Drift report").click()
     expect(page.get_by_text("column tenure").first).to_be_visible(timeout=60_000)
     shoot(page, "drift-report")
+
+
+def test_the_alarm_reaches_airflow_through_prometheus_and_alertmanager_as_one_run_which_decides_again(world, tmp_path):
+    if missing := missing_programs():
+        pytest.skip(f"not installed: {', '.join(missing)} (Debian packages prometheus and prometheus-alertmanager)")
+    ports = {name: free_port(0) for name in ("prometheus", "alertmanager", "receiver")}
+    ports["serving"] = httpx.URL(world.addresses.serving).port
+    dag_id = "retraining_drifting"
+    with alerting(tmp_path, ports, {"EVERGREEN_AIRFLOW_URL": world.addresses.airflow}):
+        run = run_of_kind(world, dag_id, "manual")
+        assert run["dag_run_id"].startswith("alert__")
+        time.sleep(5)  # in which it is told again, several times
+        assert [one["dag_run_id"] for one in world.airflow.runs(dag_id, run_type="manual")] == [run["dag_run_id"]]
+    assert run["conf"]["reasons"] == ["DriftConfirmed: Drift of drifting is confirmed: tenure"]
+    assert run["state"] == "success"
+    assert "cool-down" in said(world, dag_id, run["dag_run_id"], "decide_retraining")
+    assert Registry("drifting", world.settings).get("champion").number == 2
 
 
 STRANGER = """

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import httpx
 import numpy as np
@@ -23,41 +17,8 @@ from pipeline.package_files import read_golden, read_package
 from pipeline.rollout import Plan, RolloutStore, Variant
 from pipeline.stages import run_stage
 from tests.conftest import LENIENT, at, customers, turn
-
-
-@contextmanager
-def serving(settings, *arguments: str) -> Iterator[str]:
-    """A server on a free port; stopped, with its workers, at the end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "serving", "--port", str(port), *arguments],
-        env={**os.environ, "EVERGREEN_HOME": str(settings.home)}, start_new_session=True,
-    )  # fmt: skip
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_until(lambda: httpx.get(f"{address}/health").status_code == 200)
-        yield address
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(30)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-def wait_until(what, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            if what():
-                return
-        except httpx.TransportError:
-            pass
-        assert time.monotonic() < end, "it did not come about in time"
-        time.sleep(0.05)
+from tests.predictions import logged
+from tests.serving.live_service import serving, wait_until
 
 
 @pytest.fixture
@@ -70,12 +31,6 @@ def row_of(record, settings):
     return rows[0], scores[0]
 
 
-def logged(settings):
-    return [
-        json.loads(line) for path in settings.predictions.rglob("*.jsonl") for line in path.read_text().splitlines()
-    ]
-
-
 def test_an_answer_is_the_registered_one_in_both_forms_and_is_written_down(deployed, settings):
     row, scores = row_of(deployed, settings)
     with serving(settings) as address:
@@ -85,7 +40,7 @@ def test_an_answer_is_the_registered_one_in_both_forms_and_is_written_down(deplo
     assert set(named) == {"prediction", "confidence", "model_version", "variant", "prediction_id"}
     assert named["prediction"] == ordered["prediction"] == int(scores[1] >= 0.5)
     assert named["confidence"] == pytest.approx(max(scores), abs=1e-9)
-    entries = {entry["prediction_id"]: entry for entry in logged(settings)}
+    entries = {entry["prediction_id"]: entry for entry in logged(settings.log)}
     assert set(entries) == {named["prediction_id"], ordered["prediction_id"]}
     entry = entries[named["prediction_id"]]
     assert entry["features"] == row
@@ -107,14 +62,15 @@ def test_bad_requests_are_refused_by_the_name_of_what_is_wrong(deployed, setting
         assert "must be a number" in error["reason"]
         assert refused(features={k: v for k, v in row.items() if k != "plan"})[1]["feature"] == "plan"
         assert "did you mean tenure" in refused(features={**row, "tenur": 1})[1]["reason"]
-        assert refused(features={**row, "charge": [1]})[1]["feature"] == "features.charge"
-        assert refused(feature=row)[1]["feature"] == "features"
+        assert refused(features={**row, "charge": [1]})[1]["feature"] == "charge"
+        assert refused(feature=row)[1]["feature"] == "feature"
+        assert refused(user_id="u1")[1]["feature"] == "features"
         assert refused(features=row, colour="red")[1]["feature"] == "colour"
         assert refused(path="/models/other/predict", features=row)[0] == 404
-        assert refused(features={"x": "y" * 2_000_000})[0] == 413
-        chunks = (b"x" * 60_000 for _ in range(40))
+        assert refused(features={"x": "y" * 9_000_000})[0] == 413
+        chunks = (b"x" * 60_000 for _ in range(150))
         assert httpx.post(f"{address}/predict", content=chunks).status_code == 413
-    assert logged(settings) == []
+    assert logged(settings.log) == []
 
 
 def test_a_label_that_comes_twice_counts_once(deployed, settings):
@@ -150,7 +106,7 @@ def test_metrics_of_two_workers_add_up(deployed, settings):
         text = httpx.get(f"{address}/metrics").text
     assert 'model_predictions_total{model="churn",variant="champion",version="1"} 40.0' in text
     assert 'model_prediction_latency_seconds_count{model="churn",version="1"} 40.0' in text
-    assert len(logged(settings)) == 40
+    assert len(logged(settings.log)) == 40
 
 
 def test_a_damaged_version_is_refused_by_the_server_and_the_old_one_answers_on(deployed, write_model, settings):
@@ -212,7 +168,7 @@ def test_five_versions_deploy_under_load_without_a_failed_or_a_mixed_answer(writ
     assert {version for _, version, _ in answers} == set(truth)
     assert all(abs(confidence - truth[version][i]) < 1e-9 for i, version, confidence in answers)
     assert len(answers) / seconds > 50
-    assert len(logged(settings)) == len(answers)
+    assert len(logged(settings.log)) == len(answers)
 
 
 def test_the_fast_path_loads_neither_scikit_learn_nor_pandas_nor_mlflow(deployed, settings):

@@ -199,4 +199,5 @@ def test_every_registered_version_has_a_model_card_in_mlflow(write_model, settin
     assert "http" not in page.replace("http-equiv", "").replace("https-", "")
     client = mlflow.MlflowClient(settings.mlflow_uri)
     names = {file.path for file in client.list_artifacts(record.register.evaluate.train.mlflow_run)}
-    assert {"model_card.html", "gate.json", "plots"} <= names
+    assert {"model_card.html", "gate.json", "plots", "serving_trial.json"} <= names
+    assert "How it is served" in page

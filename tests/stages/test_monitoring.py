@@ -166,7 +166,7 @@ def test_what_the_service_answered_is_watched_by_its_log_and_by_the_labels_that_
     frame = many()
     model = started(write_model, settings, frame, {"monitoring.data": "predictions"})
     champion = champion_of(model.name, settings)
-    log = PredictionLog(settings.predictions, "server")
+    log = PredictionLog(settings.log, "server")
     log.start()
     rng = np.random.default_rng(0)
     rows = frame.sample(2_000, random_state=1)
@@ -175,7 +175,7 @@ def test_what_the_service_answered_is_watched_by_its_log_and_by_the_labels_that_
     for number, (_, row) in enumerate(rows.iterrows()):
         when = start + number * 8 * 86_400 / 2_000
         prediction = new_prediction_id(when)
-        log.write(model.name, {
+        log.write_entry({
             "prediction_id": prediction, "time": when, "model": model.name, "user_id": None, "variant": "champion",
             "version": champion.version, "digest": champion.digest, "prediction": 1, "confidence": 0.5,
             "features": {"tenure": row.tenure, "charge": row.charge, "plan": row.plan, "fax": row.fax},

@@ -1,0 +1,178 @@
+"""What champion and challenger did since a step began: the prediction log, joined with the labels that came back.
+
+A label is what `POST /feedback` was told of a prediction, whatever `monitoring.data` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.adapters.observed import labels_known
+from pipeline.config import ModelConfig
+from pipeline.core.buckets import bucket
+from pipeline.core.decision import Payoff
+from pipeline.core.experiment import Arm, Arms
+from pipeline.core.experiment_rows import metric_values, residuals, sample_of
+from pipeline.core.experiment_tests import Sample
+from pipeline.core.package import MANIFEST, Manifest
+from pipeline.core.paired import Judged
+from pipeline.prediction_rows import answered_rows
+from pipeline.rollout import Plan, Variant
+from pipeline.settings import Settings
+
+SETTLE_SECONDS = 5.0
+"""After a step began: servers look every fifth of a second, and the first answers may still go the old way."""
+COLUMNS = ["prediction_id", "time", "user_id", "version", "prediction", "scores", "latency_seconds", "shadow_of"]
+FAILED = "null"
+"""A prediction of an answer that failed, as JSON."""
+NOTHING = Sample(0, 0.0, 0.0)
+
+
+def began(plan: Plan) -> datetime:
+    """From when on this step's answers count."""
+    return datetime.fromtimestamp(plan.began + SETTLE_SECONDS, UTC)
+
+
+def arms_of(model: ModelConfig, plan: Plan, until: datetime, settings: Settings) -> Arms:
+    """Both variants, from the beginning of the step until an instant.
+
+    Raises OutsideFailure where the store of the log, or the database, does not answer.
+    """
+    answers = _answers(model.name, plan, until, settings)
+    labels = labels_known(_by_feedback(model), began(plan), until, settings)["label"]
+    challenger = plan.challenger
+    assert challenger is not None
+    ours, theirs = (_Side(model, variant, settings) for variant in (challenger, plan.variants[0]))
+    if plan.strategy == "shadow":
+        return _shadowed(answers, labels, ours, theirs)
+    return _shared(answers, labels, ours, theirs, plan)
+
+
+def _by_feedback(model: ModelConfig) -> ModelConfig:
+    return model.model_copy(update={"monitoring": model.monitoring.model_copy(update={"data": "predictions"})})
+
+
+def _answers(model: str, plan: Plan, until: datetime, settings: Settings) -> pd.DataFrame:
+    """The answers of both versions in the order of time, with the unit that each belongs to."""
+    since, versions = began(plan), pa.array([variant.version for variant in plan.variants])
+    day, tables = since.date(), []
+    while day <= until.date():
+        rows = answered_rows(model, day, settings.log, shadows=True).select(COLUMNS)
+        inside = pc.and_(pc.greater_equal(rows["time"], since), pc.less_equal(rows["time"], until))
+        tables.append(rows.filter(pc.and_(inside, pc.is_in(rows["version"], versions))))
+        day += timedelta(days=1)
+    if not tables:
+        return pd.DataFrame(columns=[*COLUMNS, "unit", "failed"])
+    found: pd.DataFrame = pa.concat_tables(tables).to_pandas().sort_values(["time", "prediction_id"], kind="stable")
+    named = found["user_id"].fillna("") != ""
+    asked = found["shadow_of"].fillna(found["prediction_id"])
+    # A user and a prediction of the same name are two.
+    found["unit"] = np.where(named, "u" + found["user_id"].fillna(""), "p" + asked)
+    found["failed"] = found["prediction"] == FAILED
+    return found.reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One variant, and how its answers are weighed."""
+
+    model: ModelConfig
+    variant: Variant
+    settings: Settings
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        path = self.settings.home / self.variant.package / MANIFEST
+        return Manifest.from_json(path.read_text(encoding="utf-8"))
+
+    def weighed(self, answers: pd.DataFrame, labels: pd.Series[str]) -> pd.DataFrame:
+        """Answers with a label: `value` in the metric, `residual` of their probability; others are left out."""
+        label = labels.reindex(answers["asked"]).to_numpy(dtype=object)
+        known = np.array([one is not None and one == one for one in label], dtype=bool) & ~answers["failed"].to_numpy()
+        actual = self._actual(label[known])
+        finite = np.isfinite(actual)
+        rows = answers[known][finite]
+        if not len(rows):
+            return pd.DataFrame({"asked": [], "unit": [], "value": [], "residual": []})
+        actual, task = actual[finite], self.model.task
+        scores = np.stack(rows["scores"].to_list()).astype(np.float64)
+        scores = scores[:, 0] if task == "regression" else scores
+        actual = actual if task == "regression" else actual.astype(np.int64)
+        payoff = Payoff(**self.model.payoff.model_dump()) if self.model.payoff else None
+        judged = Judged(task, actual, None, payoff, self.manifest.threshold)
+        off = residuals(task, actual, scores)
+        return pd.DataFrame({
+            "asked": rows["asked"].to_numpy(), "unit": rows["unit"].to_numpy(),
+            "value": metric_values(judged, self.model.rollout_metric, scores),
+            "residual": np.zeros(len(rows)) if off is None else off,
+        })  # fmt: skip
+
+    def _actual(self, label: np.ndarray) -> np.ndarray:
+        """Class index, -1 for a class that the model does not know; or the number, NaN where it is none."""
+        if self.model.task == "regression":
+            return pd.to_numeric(pd.Series(label), errors="coerce").to_numpy(dtype=np.float64)
+        classes = pd.Index([str(c) for c in self.manifest.signature.classes], dtype=object)
+        return np.asarray(classes.get_indexer(pd.Index(label, dtype=object)), dtype=np.float64)
+
+    def arm(self, answers: pd.DataFrame, weighed: pd.DataFrame, units: int, slow_from: float) -> Arm:
+        """What this variant did."""
+        slow = answers["latency_seconds"] > slow_from
+        units_of = weighed["unit"].to_numpy()
+        return Arm(
+            units=units,
+            answers=len(answers),
+            failed=answers.loc[answers["failed"], "unit"].nunique(),
+            slow=answers.loc[slow, "unit"].nunique(),
+            metric=sample_of(weighed["value"].to_numpy(), units_of),
+            calibration=None if self.model.task == "regression"
+            else sample_of(weighed["residual"].to_numpy(), units_of),
+        )  # fmt: skip
+
+
+def _shared(answers: pd.DataFrame, labels: pd.Series[str], ours: _Side, theirs: _Side, plan: Plan) -> Arms:
+    """Canary and A/B: every unit is somebody's, by whom answered it first."""
+    answers = answers[answers["shadow_of"].isna()].assign(asked=lambda frame: frame["prediction_id"])
+    answers["ours"] = answers["version"] == ours.variant.version
+    by_unit = answers.groupby("unit", sort=False)["ours"]
+    first, both = by_unit.first(), by_unit.nunique() > 1
+    displaced = pd.Series(list(_displaced(first, plan)), index=first.index, dtype=bool)
+    slow_from = float(answers.loc[~answers["ours"], "latency_seconds"].quantile(0.99)) if len(answers) else np.inf
+    fair = answers["unit"].map(~both & ~displaced).to_numpy(dtype=bool)
+    arms = []
+    for side, mine in ((theirs, ~answers["ours"].to_numpy(dtype=bool)), (ours, answers["ours"].to_numpy(dtype=bool))):
+        units = int((first == (side is ours)).sum())
+        arms.append(side.arm(answers[mine], side.weighed(answers[mine & fair], labels), units, slow_from))
+    return Arms(arms[0], arms[1], None, int(both.sum()), int(displaced.sum()))
+
+
+def _displaced(first: pd.Series[bool], plan: Plan) -> Iterator[bool]:
+    """Whether a user was answered by another variant than their bucket says."""
+    for unit, ours in first.items():
+        name = str(unit)
+        yield name[0] == "u" and (bucket(name[1:], plan.salt) < plan.share) != bool(ours)
+
+
+def _shadowed(answers: pd.DataFrame, labels: pd.Series[str], ours: _Side, theirs: _Side) -> Arms:
+    """Shadow: what both said of the same rows."""
+    is_shadow = answers["shadow_of"].notna()
+    said = answers[is_shadow & (answers["version"] == ours.variant.version)]
+    said = said.assign(asked=said["shadow_of"]).drop_duplicates("asked")
+    told = answers[~is_shadow & (answers["version"] == theirs.variant.version)]
+    told = told.assign(asked=told["prediction_id"])
+    told = told[told["asked"].isin(said["asked"])]
+    mine, other = ours.weighed(said, labels), theirs.weighed(told, labels)
+    pairs = mine.merge(other, on="asked", suffixes=("", "_champion"))
+    paired = sample_of((pairs["value"] - pairs["value_champion"]).to_numpy(), pairs["unit"].to_numpy())
+    mine, other = mine[mine["asked"].isin(pairs["asked"])], other[other["asked"].isin(pairs["asked"])]
+    return Arms(
+        theirs.arm(told, other, told["unit"].nunique(), np.inf),
+        ours.arm(said, mine, said["unit"].nunique(), np.inf), paired,
+    )  # fmt: skip
