@@ -117,7 +117,7 @@ def _unanchored(ledger: Ledger, known: set[int], settings: Settings) -> list[Fau
         if number not in known and ledger.hash_of(number) != seal:
             faults.append(Fault(number, f"is not the line that told {told}"))
     with RolloutStore(settings.database_url) as store:
-        for model in store.models():
+        for model in store.all():
             champion, move = answering(store.get(model)), ledger.last(model, *MOVES)
             if champion is not None and (move is None or move.version != champion.version):
                 told = f"version {move.version}" if move else "nobody"

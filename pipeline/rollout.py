@@ -156,11 +156,11 @@ class RolloutStore:
             row = connection.execute(sa.select(rollouts).where(rollouts.c.model == model)).one_or_none()
         return Rollout(model) if row is None else _rollout(row)
 
-    def models(self) -> list[str]:
-        """Models that have an active plan."""
+    def all(self) -> dict[str, Rollout]:
+        """The rollout of every model that has one, by name."""
         with self._database.transaction() as connection:
-            query = sa.select(rollouts.c.model).where(rollouts.c.active.is_not(None)).order_by(rollouts.c.model)
-            return list(connection.execute(query).scalars())
+            rows = connection.execute(sa.select(rollouts).order_by(rollouts.c.model)).all()
+        return {row.model: _rollout(row) for row in rows}
 
     def stage(self, model: str, plan: Plan, generation: int) -> Rollout:
         """Put a plan before the servers; the active one goes on answering."""

@@ -27,6 +27,7 @@ from serving.shadow import Shadow
 from serving.telemetry import Telemetry, observe_all
 
 log = logging.getLogger("evergreen.serving")
+MOST_BATCHERS = 32
 LARGEST_BATCH = 512
 """Rows scored inside of the loop's turn at most; the rest is the next turn's, so that nobody waits for a queue."""
 
@@ -42,7 +43,7 @@ class Refused(Exception):
         self.status, self.reason, self.retry_after_seconds = status, reason, retry_after_seconds
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """What a row was answered."""
 
@@ -88,8 +89,9 @@ class Answering:
         return batcher.ask(given, user_id, started, deadline, route.shadow)
 
     def _batcher(self, model: str, served: Served) -> Batcher:
-        # Those of versions that answer no more go when a new one comes; what waits in them is still answered.
-        self._batchers = {known: batcher for known, batcher in self._batchers.items() if batcher.is_waited_for}
+        if len(self._batchers) >= MOST_BATCHERS:
+            # Those of versions that answer no more; one that still does is made anew.
+            self._batchers = {known: batcher for known, batcher in self._batchers.items() if batcher.is_waited_for}
         batcher = self._batchers[served] = Batcher(model, served, self)
         return batcher
 

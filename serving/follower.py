@@ -100,17 +100,18 @@ class Follower:
 
     def _step(self) -> None:
         try:
-            for name in self._only or tuple({*self._models, *self._store.models()}):
-                self._follow(name)
+            rollouts = self._store.all()
+            deployed = {name for name, rollout in rollouts.items() if rollout.active is not None}
+            for name in self._only or tuple({*self._models, *deployed}):
+                self._follow(name, rollouts.get(name) or Rollout(name))
             self.database_problem = None
         except OutsideFailure as error:  # what answers goes on answering; the next step tries again
             if self.database_problem is None:
                 log.error("%s", error)
             self.database_problem = str(error)
 
-    def _follow(self, name: str) -> None:
+    def _follow(self, name: str, rollout: Rollout) -> None:
         model = self._models.setdefault(name, _Model())
-        rollout = self._store.get(name)
         if model.reload:
             self._reload(name, model)
         if name in self._pinned and model.route is not None:

@@ -35,9 +35,9 @@ REQUEST_ID = b"x-request-id"
 MAX_REQUEST_ID = 128
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
-    """A request as a door gets it."""
+    """A request as a door gets it. Not frozen, as all that is made for every request: it would take longer."""
 
     path: Mapping[str, str]
     """The variable parts of the path."""
@@ -50,7 +50,7 @@ class Call:
     """On the same clock."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """What a door answers."""
 

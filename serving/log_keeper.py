@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 
+import psutil
+
 from pipeline.errors import EvergreenError
 from pipeline.log_segments import local_bytes, segments, store_lock
 from pipeline.log_settings import LogSettings, log_settings
@@ -30,7 +32,9 @@ MERGE_SECONDS = 300.0
 NEWEST_DAYS = 8
 """Older days are merged by `python -m pipeline predictions compact`: they do not change by themselves."""
 NICENESS = 10
-"""Requests come first."""
+BUSY_PERCENT = 85.0
+PATIENCE = 0.25
+"""Requests come first: while the processors are as busy as this, journals wait, up to this share of what may wait."""
 STATUS = "keeper.json"
 STALE_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -122,8 +126,13 @@ class Keeper:
             if self.problem is not None:
                 log.warning("the prediction log's journals become files again")
             self.problem = None
-        self._tell()
+        self.tell()
         return True
+
+    def waits(self, busy_percent: float) -> bool:
+        """Whether the journals had better wait. `busy_percent`: of all processors, since it was last asked."""
+        allowed = PATIENCE * self._settings.max_local_bytes
+        return busy_percent >= BUSY_PERCENT and local_bytes(self._settings.journal) < allowed
 
     def _work(self, today: date) -> None:
         # Servers, which only start a keeper or ask for its state, do without Arrow.
@@ -138,7 +147,8 @@ class Keeper:
             merge_locked(self._settings, today, NEWEST_DAYS)
             self._merged_at = time.monotonic()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Write down how it is doing, for the servers' metrics."""
         journal = self._settings.journal
         status = KeeperStatus(
             time.time(), self.problem, len(segments(journal)), local_bytes(journal), self._rows
@@ -165,8 +175,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN if parsed.with_parent else lambda *_: stop.set())
     os.nice(NICENESS)
     keeper, parent = Keeper(log_settings()), os.getppid()
+    psutil.cpu_percent()  # the first call begins to measure
     while not stop.is_set():
-        keeper.turn(datetime.now(UTC).date())
+        if keeper.waits(psutil.cpu_percent()):
+            keeper.tell()
+        else:
+            keeper.turn(datetime.now(UTC).date())
         end = time.monotonic() + PERIOD_SECONDS
         while not stop.wait(0.5) and time.monotonic() < end:
             if parsed.with_parent and os.getppid() != parent:

@@ -34,7 +34,7 @@ def main() -> int:
     if not installed():
         print("error: wrk is not installed (Debian package wrk)", file=sys.stderr)
         return 2
-    repeats, seconds = (1, 2.0) if parsed.quick else (5, 5.0)
+    repeats, seconds = (1, 2.0) if parsed.quick else (5, 3.0)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         print(f"load before: {os.getloadavg()[0]:.2f}; medians of {repeats} runs of {seconds:g} s")

@@ -69,7 +69,7 @@ class RowReader:
         """
         if len(given) != len(self.names):
             return self._read_slowly(given)
-        if isinstance(given, Mapping):
+        if isinstance(given, dict) or (type(given) is not list and isinstance(given, Mapping)):  # dear: asked last
             try:
                 values = self._by_name(given)
             except KeyError:

@@ -120,8 +120,9 @@ def row_of(content: dict[str, Any]) -> tuple[Given, str | None]:
     """Features and user of a request. Raises InvalidInput."""
     if not PREDICT_KEYS.issuperset(content):
         raise InvalidInput(next(key for key in content if key not in PREDICT_KEYS)[:100], "is no key of a request")
-    given, user_id = content.get("features"), content.get("user_id")
-    if not isinstance(given, dict | list) or len(given) > MAX_FEATURES:
+    given: Any = content.get("features")
+    user_id = content.get("user_id")
+    if type(given) not in (dict, list) or len(given) > MAX_FEATURES:
         raise InvalidInput("features", f"must be an object or a list of at most {MAX_FEATURES} values")
     if user_id is not None and not (isinstance(user_id, str) and len(user_id) <= MAX_USER_ID):
         raise InvalidInput("user_id", f"must be a text of at most {MAX_USER_ID} characters, or null")
