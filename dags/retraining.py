@@ -26,15 +26,22 @@ where nothing was to be done or the gate kept the old model.
 
 
 def decide_retraining(model_name: str) -> str:
-    """What is to be done, from what was measured last."""
+    """What is to be done, from what was measured for the cut-off.
+
+    An alert, and a person who names no cut-off, ask about now, for which nobody has measured yet: it is done first.
+    """
     from pipeline.monitoring_records import DecideRetrainingRecord
-    from pipeline.stages import run_stage
+    from pipeline.stages import MONITORING, run_stage
 
     airflow: Any = get_current_context()
     model, context, settings = standing(model_name)
     for reason in airflow["params"]["reasons"]:
         log.info("asked for, because: %s", reason)
-    decision = run_stage("decide_retraining", model, context, settings)
+    measured = None
+    if context.kind == "manual" and airflow["params"]["cutoff"] is None:
+        for stage in MONITORING[:-1]:
+            measured = run_stage(stage, model, context, settings, measured)
+    decision = run_stage("decide_retraining", model, context, settings, measured)
     assert isinstance(decision, DecideRetrainingRecord)
     log.info("%s: %s", decision.action, "; ".join(decision.reasons))
     return decision.to_json()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from pipeline.errors import OutsideFailure
 
 tables = sa.MetaData()
 """Every table of Evergreen; the modules that own them add theirs."""
+WAIT_SECONDS = 60
+"""For others who write into SQLite."""
 LOCK = 0x45766572
 """Of PostgreSQL, held while tables are made: "Ever"."""
 
@@ -25,7 +28,7 @@ class Database:
         self.url = url
         self._made = False
         if url.startswith("sqlite"):
-            self._engine = sa.create_engine(url, connect_args={"timeout": 60}, poolclass=sa.NullPool)
+            self._engine = sa.create_engine(url, connect_args={"timeout": WAIT_SECONDS}, poolclass=sa.NullPool)
         else:
             self._engine = sa.create_engine(url, pool_pre_ping=True, pool_size=2)
 
@@ -57,14 +60,26 @@ class Database:
         """Let go of the database."""
         self._engine.dispose()
 
+    def _write_ahead(self) -> None:
+        """Switch SQLite to its write-ahead log. For this alone it does not wait for others, so we do."""
+        end = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                with self._engine.connect() as connection:
+                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                return
+            except OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
+
     def _make_tables(self) -> None:
         """Create what is missing; two processes may do so at once."""
         if self._made:
             return
         if self.is_sqlite and self._engine.url.database:
             Path(self._engine.url.database).parent.mkdir(parents=True, exist_ok=True)
-            with self._engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            self._write_ahead()
         if set(tables.tables) <= set(sa.inspect(self._engine).get_table_names()):
             self._made = True
             return

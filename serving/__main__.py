@@ -51,13 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ["EVERGREEN_SERVICE_FOLDER"] = shared
     import uvicorn
 
+    from serving.quick_http import QuickHttp
+
     # uvicorn, when it has ended, raises the signal that ended it once more: what stands below must run all the same.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     keeper = KeptKeeper()
     try:
         uvicorn.run(
             "serving.app:create_app", factory=True, host=parsed.host, port=parsed.port, workers=parsed.workers,
-            log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=20,
+            log_level="warning", access_log=False, http=QuickHttp, server_header=False, timeout_graceful_shutdown=20,
             proxy_headers=bool(parsed.trust_proxy), forwarded_allow_ips=parsed.trust_proxy or None,
             ssl_certfile=parsed.certificate, ssl_keyfile=parsed.private_key,
         )  # fmt: skip

@@ -6,6 +6,7 @@ What is no door here goes on to the FastAPI application, which holds everything 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import re
@@ -70,6 +71,15 @@ Shape = Callable[[str, str | None], Any]
 
 
 @dataclass(frozen=True)
+class Quick:
+    """A door's work in two halves, between which it waits once; it needs no task of its own."""
+
+    begin: Callable[[Call], asyncio.Future[Any]]
+    finish: Callable[[Any], Reply]
+    """From what was waited for."""
+
+
+@dataclass(frozen=True)
 class Door:
     """One operation of one protocol."""
 
@@ -84,6 +94,8 @@ class Door:
     """Of a request that does not fit, in this protocol."""
     accepts: frozenset[bytes] = JSON_TYPES
     """Content types of requests; one that names none is taken for one of these."""
+    quick: Quick | None = None
+    """The same as `handle`, where that is computation, one wait, and computation; see `serving.quick_http`."""
 
     @property
     def pattern(self) -> re.Pattern[str]:
@@ -125,16 +137,65 @@ class Front:
         started = time.perf_counter()
         headers = dict(scope["headers"])
         if self._free <= 0:
-            self._turned_away += 1
-            reply = _refusal(door, 429, "too many requests are being answered; try again", None, 1)
+            reply = self._turn_away(door)
         else:
             self._free -= 1
             try:
                 reply = await self._reply(door, variables, scope, headers, receive, started)
             finally:
                 self._free += 1
-        more = ((REQUEST_ID, headers[REQUEST_ID][:MAX_REQUEST_ID]),) if REQUEST_ID in headers else ()
-        await _send(send, reply, more)
+        await _send(send, reply, _named(headers))
+
+    def quick_door(self, scope: Any) -> tuple[Door, Mapping[str, str]] | None:
+        """The door of a request that needs no task of its own, and the variable parts of its path."""
+        method, path = scope["method"], scope["path"]
+        door, variables = self._exact.get((method, path)), _NONE
+        if door is None and method == "POST":
+            door, variables = self._find(method, path, scope.get("raw_path"))
+        return None if door is None or door.quick is None else (door, variables)
+
+    def begin(
+        self, door: Door, variables: Mapping[str, str], scope: Any, body: bytes, done: Callable[[Reply], None]
+    ) -> None:
+        """Answer a whole request through a door that is quick; `done` is called once, now or later."""
+        started = time.perf_counter()
+        assert door.quick is not None
+        finish, headers = door.quick.finish, dict(scope["headers"])
+
+        def tell(reply: Reply) -> None:
+            reply.headers = (*reply.headers, *_named(headers))
+            done(reply)
+
+        if self._free <= 0:
+            tell(self._turn_away(door))
+            return
+        try:
+            refused = self._refused(door, headers)
+            if refused is None:
+                refused = self._unfit(door, headers, body)
+            if refused is not None:
+                tell(refused)
+                return
+            waiting = door.quick.begin(self._call(variables, scope, headers, body, started))
+        except Exception as error:  # noqa: BLE001 - told to the caller, and written down where it is ours
+            tell(_failure(door, headers, error))
+            return
+        self._free -= 1
+
+        def answered(future: asyncio.Future[Any]) -> None:
+            self._free += 1
+            error = future.exception()
+            try:
+                reply = finish(future.result()) if error is None else _failure(door, headers, error)
+            except Exception as failure:  # noqa: BLE001 - as above
+                reply = _failure(door, headers, failure)
+            tell(reply)
+
+        waiting.add_done_callback(answered)
+
+    def _turn_away(self, door: Door) -> Reply:
+        self._turned_away += 1
+        return _refusal(door, 429, "too many requests are being answered; try again", None, 1)
 
     def take_turned_away(self) -> int:
         """Requests refused because too many were here, since it was last asked."""
@@ -171,26 +232,35 @@ class Front:
         started: float,
     ) -> Reply:  # fmt: skip
         try:
-            if self._keys.required and not self._keys.allow(headers):
-                return _refusal(door, 401, "a valid key is needed: Authorization: Bearer KEY, or X-API-Key: KEY")
+            refused = self._refused(door, headers)
+            if refused is not None:
+                return refused
             body = await self._body(receive)
-            if body is None:
-                return _refusal(door, 413, f"the request is larger than {self._max_body} bytes")
-            if body and not _understood(headers, door):
-                return _refusal(door, 415, f"send {_some(door.accepts)}, in no Content-Encoding")
-            deadline = deadline_of(headers[DEADLINE_HEADER], started) if DEADLINE_HEADER in headers else math.inf
-            return await door.handle(Call(variables, headers, scope["query_string"], body, started, deadline))
-        except InvalidInput as error:
-            return _refusal(door, door.invalid_status, error.reason, error.feature)
-        except Refused as error:
-            return _refusal(door, error.status, error.reason, None, error.retry_after_seconds)
-        except OutsideFailure as error:
-            log.error("%s", error)
-            return _refusal(door, 503, "a store behind this service does not answer; try again", None, 1)
-        except Exception:
-            number = headers.get(REQUEST_ID, secrets.token_hex(8).encode())[:MAX_REQUEST_ID].decode("latin-1")
-            log.exception("request %s to %s failed", number, door.path)
-            return _refusal(door, 500, f"an error of this service; its log has it under {number}")
+            refused = self._unfit(door, headers, body)
+            if refused is not None or body is None:
+                return refused or _refusal(door, 413, "too large")
+            return await door.handle(self._call(variables, scope, headers, body, started))
+        except Exception as error:  # noqa: BLE001 - told to the caller, and written down where it is ours
+            return _failure(door, headers, error)
+
+    def _refused(self, door: Door, headers: Mapping[bytes, bytes]) -> Reply | None:
+        if self._keys.required and not self._keys.allow(headers):
+            return _refusal(door, 401, "a valid key is needed: Authorization: Bearer KEY, or X-API-Key: KEY")
+        return None
+
+    def _unfit(self, door: Door, headers: Mapping[bytes, bytes], body: bytes | None) -> Reply | None:
+        if body is None or len(body) > self._max_body:
+            return _refusal(door, 413, f"the request is larger than {self._max_body} bytes")
+        if body and not _understood(headers, door):
+            return _refusal(door, 415, f"send {_some(door.accepts)}, in no Content-Encoding")
+        return None
+
+    @staticmethod
+    def _call(
+        variables: Mapping[str, str], scope: Scope, headers: Mapping[bytes, bytes], body: bytes, started: float
+    ) -> Call:
+        deadline = deadline_of(headers[DEADLINE_HEADER], started) if DEADLINE_HEADER in headers else math.inf
+        return Call(variables, headers, scope["query_string"], body, started, deadline)
 
     async def _body(self, receive: Receive) -> bytes | None:
         """The whole body; None where it is larger than allowed."""
@@ -217,6 +287,24 @@ async def _send(send: Send, reply: Reply, more: tuple[tuple[bytes, bytes], ...])
     head = [(b"content-type", reply.content_type), (b"content-length", str(len(reply.body)).encode())]
     await send({"type": "http.response.start", "status": reply.status, "headers": [*head, *more, *reply.headers]})
     await send({"type": "http.response.body", "body": reply.body})
+
+
+def _named(headers: Mapping[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:
+    return ((REQUEST_ID, headers[REQUEST_ID][:MAX_REQUEST_ID]),) if REQUEST_ID in headers else ()
+
+
+def _failure(door: Door, headers: Mapping[bytes, bytes], error: BaseException) -> Reply:
+    """Of what went wrong: the caller's part as a refusal, ours with a number that the log has too."""
+    if isinstance(error, InvalidInput):
+        return _refusal(door, door.invalid_status, error.reason, error.feature)
+    if isinstance(error, Refused):
+        return _refusal(door, error.status, error.reason, None, error.retry_after_seconds)
+    if isinstance(error, OutsideFailure):
+        log.error("%s", error)
+        return _refusal(door, 503, "a store behind this service does not answer; try again", None, 1)
+    number = headers.get(REQUEST_ID, secrets.token_hex(8).encode())[:MAX_REQUEST_ID].decode("latin-1")
+    log.error("request %s to %s failed", number, door.path, exc_info=error)
+    return _refusal(door, 500, f"an error of this service; its log has it under {number}")
 
 
 def _understood(headers: Mapping[bytes, bytes], door: Door) -> bool:

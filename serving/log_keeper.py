@@ -33,8 +33,9 @@ NEWEST_DAYS = 8
 """Older days are merged by `python -m pipeline predictions compact`: they do not change by themselves."""
 NICENESS = 10
 BUSY_PERCENT = 85.0
-PATIENCE = 0.25
-"""Requests come first: while the processors are as busy as this, journals wait, up to this share of what may wait."""
+PATIENCE, PATIENCE_SECONDS = 0.25, 30.0
+"""Requests come first: while the processors are as busy as this, journals wait, up to this share of what may wait, and
+this long."""
 STATUS = "keeper.json"
 STALE_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -107,12 +108,13 @@ class Keeper:
 
     def __init__(self, settings: LogSettings) -> None:
         self._settings = settings
-        self._merged_at = -1e9
+        self._merged_at = self._turned_at = -1e9
         self._rows = 0
         self.problem: str | None = None
 
     def turn(self, today: date) -> bool:
         """One round; False where another keeper works. Failures of the world are kept in `problem`."""
+        self._turned_at = time.monotonic()
         try:
             with store_lock(self._settings.folder, wait=False) as mine:
                 if not mine:
@@ -131,8 +133,9 @@ class Keeper:
 
     def waits(self, busy_percent: float) -> bool:
         """Whether the journals had better wait. `busy_percent`: of all processors, since it was last asked."""
-        allowed = PATIENCE * self._settings.max_local_bytes
-        return busy_percent >= BUSY_PERCENT and local_bytes(self._settings.journal) < allowed
+        if busy_percent < BUSY_PERCENT or time.monotonic() - self._turned_at > PATIENCE_SECONDS:
+            return False
+        return local_bytes(self._settings.journal) < PATIENCE * self._settings.max_local_bytes
 
     def _work(self, today: date) -> None:
         # Servers, which only start a keeper or ask for its state, do without Arrow.

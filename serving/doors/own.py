@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from typing import Any
@@ -13,7 +14,7 @@ from pipeline.core.package import InvalidInput
 from pipeline.core.row_reader import Given
 from serving.answering import Answer
 from serving.described import Subject, row
-from serving.front import Call, Door, Reply, as_json
+from serving.front import Call, Door, Quick, Reply, as_json
 from serving.openapi import DEADLINE, json_of, operation
 from serving.protocols import (
     MAX_FEATURES,
@@ -34,19 +35,22 @@ PREDICT_KEYS = {"features", "user_id"}
 def doors(service: Service) -> list[Door]:
     """`/predict` of the only model and of a named one, and `/feedback`."""
 
-    async def predict(call: Call) -> Reply:
+    def begin(call: Call) -> asyncio.Future[Answer]:
         given, user_id = row_of(parsed(call.body))
         route = service.route(call.path.get("model"))
         served = service.served(route, user_id, call.headers.get(OVERRIDE))
-        return told(await service.answering.one(route, served, given, user_id, call.started, call.deadline))
+        return service.answering.one(route, served, given, user_id, call.started, call.deadline)
+
+    async def predict(call: Call) -> Reply:
+        return told(await begin(call))
 
     async def feedback(call: Call) -> Reply:
         prediction_id, actual = label_of(parsed(call.body))
         return recorded(service, await run_in_threadpool(service.store.take_feedback, prediction_id, actual))
 
     return [
-        Door("POST", "/predict", predict, problem, _about_predict),
-        Door("POST", "/models/{model}/predict", predict, problem, _about_predict),
+        Door("POST", "/predict", predict, problem, _about_predict, quick=Quick(begin, told)),
+        Door("POST", "/models/{model}/predict", predict, problem, _about_predict, quick=Quick(begin, told)),
         Door("POST", "/feedback", feedback, problem, _about_feedback),
     ]
 

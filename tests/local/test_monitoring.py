@@ -189,9 +189,11 @@ def test_the_alarm_reaches_airflow_through_prometheus_and_alertmanager_as_one_ru
         assert run["dag_run_id"].startswith("alert__")
         time.sleep(5)  # in which it is told again, several times
         assert [one["dag_run_id"] for one in world.airflow.runs(dag_id, run_type="manual")] == [run["dag_run_id"]]
-    assert run["conf"]["reasons"] == ["DriftConfirmed: Drift of drifting is confirmed: tenure"]
-    assert run["state"] == "success"
-    assert "cool-down" in said(world, dag_id, run["dag_run_id"], "decide_retraining")
+    assert run["conf"]["reasons"] == ["DriftConfirmed: Drift of drifting is confirmed: column tenure"]
+    assert run["state"] == "success", said(world, dag_id, run["dag_run_id"], "decide_retraining")
+    with Ledger(world.settings.database_url) as ledger:
+        line = ledger.last("drifting", "decision")
+    assert (line.body["run_id"], line.body["action"], line.version) == (run["dag_run_id"], "nothing", 2)
     assert Registry("drifting", world.settings).get("champion").number == 2
 
 

@@ -39,8 +39,10 @@ def payload(number: int) -> bytes:
 
 
 def fast(log: PredictionLog, numbers: memoryview) -> None:
-    """One answer after the other."""
+    """Some 50,000 a second, twice what a worker answers; as an event loop does, it rests where nothing waits."""
     for number in range(MOST):
+        if number % 50 == 0:
+            time.sleep(0.001)
         assert log.write(1, payload(number))
         numbers[number + 1] = time.time_ns() // 1000
         numbers[0] = number + 1

@@ -136,13 +136,13 @@ def test_a_store_that_does_not_answer_costs_no_answer_and_gets_all_of_them_once_
     server.stop()
     with served(settings, **environ) as address, httpx.Client() as client:
         ids = [client.post(f"{address}/predict", json={"features": deployed.rows[0]}).json() for _ in range(50)]
-        wait_until(lambda: "model_prediction_log_keeper_problem 1.0" in httpx.get(f"{address}/metrics").text, 60)
+        wait_until(lambda: "model_prediction_log_keeper_problem 1.0" in httpx.get(f"{address}/metrics").text, 120)
         ids += [client.post(f"{address}/predict", json={"features": deployed.rows[0]}).json() for _ in range(50)]
         again = moto.ThreadedMotoServer(ip_address=host, port=port, verbose=False)
         again.start()
         httpx.put(f"http://{host}:{port}/predictions")
         try:
-            wait_until(lambda: "model_prediction_log_keeper_problem 0.0" in httpx.get(f"{address}/metrics").text, 60)
+            wait_until(lambda: "model_prediction_log_keeper_problem 0.0" in httpx.get(f"{address}/metrics").text, 120)
             with pytest.MonkeyPatch.context() as patch:
                 for name, value in environ.items():
                     patch.setenv(name, value)
