@@ -137,6 +137,8 @@ class Journal:
             return
         used, allowed = local_bytes(self._settings.journal), self._settings.max_local_bytes
         if used > allowed:
+            if not self._empty:
+                self._next()  # what stands in this one can be brought away, too
             raise OSError(
                 errno.EDQUOT,
                 f"journals that wait for the store take {used:,} bytes, more than EVERGREEN_LOG_MAX_LOCAL_BYTES "
