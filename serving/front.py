@@ -237,8 +237,9 @@ class Front:
                 return refused
             body = await self._body(receive)
             refused = self._unfit(door, headers, body)
-            if refused is not None or body is None:
-                return refused or _refusal(door, 413, "too large")
+            if refused is not None:
+                return refused
+            assert body is not None  # else it is refused as too large
             return await door.handle(self._call(variables, scope, headers, body, started))
         except Exception as error:  # noqa: BLE001 - told to the caller, and written down where it is ours
             return _failure(door, headers, error)

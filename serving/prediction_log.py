@@ -12,12 +12,9 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-import orjson
-
-from pipeline.core.log_frames import LINES
 from pipeline.log_settings import LogSettings
 from serving.journal import Counts, Journal, framed
 from serving.prediction_ids import new_batch_prefix, new_prediction_id
@@ -99,10 +96,6 @@ class PredictionLog:
         self._given += size
         self._append((kind, payload, rows))
         return True
-
-    def write_entry(self, entry: Mapping[str, Any]) -> bool:
-        """One answer as a mapping with the keys of pipeline.log_rows.KEYS."""
-        return self.write(LINES, orjson.dumps(entry))
 
     def commit(self, records: list[Record], done: Done, rows: int = 1) -> None:
         """Hand over answers that are sent once `done(None)` is called, by the thread; `done(error)`: refuse them."""

@@ -21,18 +21,6 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
-class PredictRequest(Message):
-    """One row: its features by name, or in the order of the model's signature."""
-
-    features: (
-        Annotated[dict[str, Value], Field(max_length=MAX_FEATURES)]
-        | Annotated[list[Value], Field(max_length=MAX_FEATURES)]
-    )
-    user_id: str | None = Field(
-        default=None, max_length=MAX_USER_ID, description="The same user always meets the same variant"
-    )
-
-
 class PredictResponse(Message):
     """The answer."""
 

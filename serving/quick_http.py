@@ -29,6 +29,8 @@ class QuickHttp(HttpToolsProtocol):
 
     _waiting: Waiting | None = None
     """The request that is quick, until it is whole."""
+    _beginning = False
+    """Whether its first half is at work."""
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         found = None
@@ -57,8 +59,17 @@ class QuickHttp(HttpToolsProtocol):
 
     def _begin(self, waiting: Waiting) -> None:
         cycle, front, door, variables = waiting
-        self._waiting = None
-        front.begin(door, variables, cycle.scope, bytes(cycle.body), partial(self._finish, cycle))
+        self._waiting, self._beginning = None, True
+        front.begin(door, variables, cycle.scope, bytes(cycle.body), partial(self._done, cycle))
+        self._beginning = False
+
+    def _done(self, cycle: RequestResponseCycle, reply: Reply) -> None:
+        if self._beginning:
+            # Refused at once. The end of an answer begins the next request in line: many refused ones in line would
+            # each begin inside of the one before.
+            self.loop.call_soon(self._finish, cycle, reply)
+        else:
+            self._finish(cycle, reply)
 
     def _finish(self, cycle: RequestResponseCycle, reply: Reply) -> None:
         """Write the answer, in one piece."""

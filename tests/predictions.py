@@ -7,8 +7,10 @@ from datetime import date
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow.compute as pc
 
+from pipeline.core.log_frames import LINES
 from pipeline.log_batches import encode_batch
 from pipeline.log_rows import rows_of
 from pipeline.log_segments import read_segment, segments
@@ -16,6 +18,7 @@ from pipeline.log_settings import LogSettings
 from pipeline.log_store import open_store
 from pipeline.prediction_files import days
 from pipeline.prediction_rows import answered_rows
+from serving.prediction_log import PredictionLog
 
 
 def entry(prediction_id: str, time: float, **more: Any) -> dict[str, Any]:
@@ -25,6 +28,11 @@ def entry(prediction_id: str, time: float, **more: Any) -> dict[str, Any]:
         "version": 1, "digest": "d" * 64, "features": {"tenure": 3.0, "plan": "basic"}, "prediction": 1,
         "confidence": 0.6, "scores": [0.4, 0.6], "latency_seconds": 0.001, "shadow_of": None, **more,
     }  # fmt: skip
+
+
+def write_entry(log: PredictionLog, one: dict[str, Any]) -> bool:
+    """Hand one answer over to the log."""
+    return log.write(LINES, orjson.dumps(one))
 
 
 def batch(prefix: str, time: float, rows: int, **more: Any) -> Any:

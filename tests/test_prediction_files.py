@@ -33,7 +33,7 @@ from serving.log_keeper import Keeper, keeper_status
 from serving.prediction_ids import new_batch_prefix, new_prediction_id
 from serving.prediction_log import PredictionLog
 from tests.conftest import customers
-from tests.predictions import batch, entry, logged
+from tests.predictions import batch, entry, logged, write_entry
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC).timestamp()
 DAY = 86_400
@@ -172,7 +172,7 @@ def test_one_users_rows_are_erased_from_files_and_journals_and_nobody_elses(log_
     log = PredictionLog(replace(log_of, segment_seconds=0.3), "living")
     log.start()
     for number, user in enumerate(["u1", "u2", None, "u1"]):
-        log.write_entry(entry(new_prediction_id(NOON + number), NOON + number, user_id=user))
+        write_entry(log, entry(new_prediction_id(NOON + number), NOON + number, user_id=user))
     write_segment(log_of, 1, *some(NOON, user_id="u1"), *some(NOON, user_id="u1", model="price"))
     write_segment(log_of, 2, *some(NOON, user_id="u3"))
     compact(log_of)

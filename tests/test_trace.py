@@ -18,6 +18,7 @@ from pipeline.errors import BadConfiguration
 from pipeline.reproduce import reproduce
 from serving.prediction_log import PredictionLog, new_prediction_id
 from tests.conftest import LENIENT, customers, turn
+from tests.predictions import write_entry
 
 
 def quiet(text: str) -> None:
@@ -71,7 +72,7 @@ def log_predictions(record, settings, count: int) -> list[str]:
     for number in range(count):
         at = start + number * 250
         ids.append(new_prediction_id(at))
-        log.write_entry({
+        write_entry(log, {
             "prediction_id": ids[-1], "time": at, "model": "churn", "user_id": f"u{number}", "variant": "champion",
             "version": record.register.version, "digest": record.register.digest, "features": {"tenure": 3.0},
             "prediction": 1, "confidence": float(rng.random()), "scores": [0.4, 0.6], "latency_seconds": 0.001,

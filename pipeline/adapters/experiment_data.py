@@ -21,7 +21,6 @@ from pipeline.core.buckets import bucket
 from pipeline.core.decision import Payoff
 from pipeline.core.experiment import Arm, Arms
 from pipeline.core.experiment_rows import metric_values, residuals, sample_of
-from pipeline.core.experiment_tests import Sample
 from pipeline.core.package import MANIFEST, Manifest
 from pipeline.core.paired import Judged
 from pipeline.prediction_rows import answered_rows
@@ -33,7 +32,6 @@ SETTLE_SECONDS = 5.0
 COLUMNS = ["prediction_id", "time", "user_id", "version", "prediction", "scores", "latency_seconds", "shadow_of"]
 FAILED = "null"
 """A prediction of an answer that failed, as JSON."""
-NOTHING = Sample(0, 0.0, 0.0)
 
 
 def began(plan: Plan) -> datetime:

@@ -24,7 +24,7 @@ from pipeline.log_segments import held, segments
 from pipeline.log_settings import LogSettings, log_settings
 from pipeline.prediction_files import compact
 from serving.prediction_log import PredictionLog, new_batch_prefix, new_prediction_id
-from tests.predictions import batch, entry, logged
+from tests.predictions import batch, entry, logged, write_entry
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_every_answer_is_in_the_log_once_it_is_closed_single_ones_and_batches(lo
     now = time.time()
     ids = [new_prediction_id(now) for _ in range(1000)]
     for number, one in enumerate(ids):
-        log.write_entry(entry(one, now, user_id=f"u{number}"))
+        write_entry(log, entry(one, now, user_id=f"u{number}"))
     prefix = new_batch_prefix(now)
     log.write(BATCH, batch(prefix, now, 100), 100)
     log.stop()
@@ -90,7 +90,7 @@ def test_every_answer_is_in_the_log_once_it_is_closed_single_ones_and_batches(lo
 
 def test_a_closed_segment_is_made_although_nothing_more_is_answered(log_of):
     log = started(replace(log_of, segment_seconds=0.1))
-    log.write_entry(entry(new_prediction_id(1.7e9), 1.7e9))
+    write_entry(log, entry(new_prediction_id(1.7e9), 1.7e9))
     wait_until(lambda: len(segments(log_of.journal)) == 2)
     first, second = segments(log_of.journal)
     assert (held(first.path), held(second.path)) == (False, True)
@@ -169,7 +169,7 @@ def test_a_half_written_record_is_cut_and_its_rows_are_counted(log_of, caplog):
     log = started(replace(log_of, segment_seconds=3600))
     now = time.time()
     for number in range(300):
-        log.write_entry(entry(new_prediction_id(now), now, features={"number": number}))
+        write_entry(log, entry(new_prediction_id(now), now, features={"number": number}))
         if number == 99:
             wait_until(lambda: len(logged(log_of)) == 100)
     log.stop()
@@ -234,7 +234,7 @@ def test_a_full_disk_answers_on_and_loses_only_what_does_not_fit_into_memory(tin
     def answer() -> None:
         nonlocal answered
         for _ in range(20):
-            assert log.write_entry(entry(new_prediction_id(time.time()), time.time()))
+            assert write_entry(log, entry(new_prediction_id(time.time()), time.time()))
             answered += 1
 
     ballast = full(settings, tiny_disk, log, answer)
@@ -290,7 +290,7 @@ def test_a_log_that_can_never_be_written_counts_everything(tmp_path, monkeypatch
     (tmp_path / "predictions").write_text("a file where a folder should be")
     log = started(LogSettings(tmp_path / "predictions"), buffer_bytes=1000)
     for _ in range(10):
-        assert log.write_entry(entry(new_prediction_id(0), 0))
+        assert write_entry(log, entry(new_prediction_id(0), 0))
     assert log.problem
     log.stop()
     assert log.lost == 10
@@ -303,7 +303,7 @@ def test_journals_that_wait_for_a_dead_store_have_a_bound(log_of):
     while log.accepting:
         assert time.monotonic() < end
         for _ in range(10):
-            log.write_entry(entry(new_prediction_id(time.time()), time.time()))
+            write_entry(log, entry(new_prediction_id(time.time()), time.time()))
         time.sleep(0.02)
     assert "EVERGREEN_LOG_MAX_LOCAL_BYTES" in log.problem
     compact(settings)
@@ -315,7 +315,7 @@ def test_journals_that_wait_for_a_dead_store_have_a_bound(log_of):
 def test_a_server_that_takes_a_name_again_gets_one_of_its_own(log_of):
     for _ in range(2):
         log = started(log_of)
-        log.write_entry(entry(new_prediction_id(time.time()), time.time()))
+        write_entry(log, entry(new_prediction_id(time.time()), time.time()))
         log.stop()
     assert len({segment.server for segment in segments(log_of.journal)}) == 2
     assert len(logged(log_of)) == 2

@@ -64,6 +64,14 @@ def test_requests_that_come_in_one_piece_are_answered_in_their_order(world):
     assert [status for status, _, _ in found] == [200 if label is not None else 422 for label in labels]
 
 
+def test_a_thousand_refused_requests_that_waited_behind_one_are_each_refused_and_the_next_is_answered(world):
+    deployed, address = world
+    with connect(address) as link:
+        link.sendall(request(deployed.rows[0]) + request({"x": 1}) * 1000 + request(deployed.rows[0]))
+        found = answers(link, 1002)
+    assert [status for status, _, _ in found] == [200] + [422] * 1000 + [200]
+
+
 def test_quick_and_other_requests_take_turns_on_one_connection(world):
     deployed, address = world
     row = deployed.rows[0]

@@ -33,7 +33,7 @@ from pipeline.status_page import rows as page
 from serving.prediction_log import PredictionLog
 from serving.routing import Served, route_of
 from tests.conftest import LENIENT, MODEL, at, customers, turn
-from tests.predictions import entry
+from tests.predictions import entry, write_entry
 
 CANARY = {"deployment.rollout": {"strategy": "canary", "shares": [0.2, 0.5], "metric": "accuracy"}}
 CUTOFFS = ("2025-08-01", "2025-09-01", "2025-10-01")
@@ -97,7 +97,7 @@ class World:
         told = []
         for number in range(requests):
             time = plan.began + 10 + 3_500 * number / requests
-            user = f"user-{self.rng.integers(users)}" if users else f"user-{uuid.uuid4().hex}"
+            user = f"user-{self.rng.integers(users or 2**62)}"
             chance = float(self.rng.beta(0.4, 0.4))
             actual = int(self.rng.random() < chance)
             served = route.choose(user)
@@ -126,9 +126,9 @@ class World:
         return plan
 
     def _answer(self, log, served, user, time, chance, shadow_of, lost) -> str:
-        identity = f"{int(time * 1000):012x}{uuid.uuid4().hex[:20]}"
+        identity = f"{int(time * 1000):012x}{self.rng.bytes(10).hex()}"
         if served.variant.name == "champion" or self.rng.random() >= lost:
-            log.write_entry(entry(
+            write_entry(log, entry(
                 identity, time, user_id=user, variant=served.variant.name, version=served.variant.version,
                 digest=served.variant.digest, prediction=int(chance >= 0.5), confidence=max(chance, 1 - chance),
                 scores=[1 - chance, chance], shadow_of=shadow_of,
@@ -287,7 +287,7 @@ def test_users_whom_a_tester_header_sent_elsewhere_count_for_neither_arm(world):
     log.start()
     forced = next(u for u in map("tester-{}".format, range(100)) if bucket(u, plan.salt) >= plan.share)
     identity = f"{int((plan.began + 20) * 1000):012x}{'0' * 20}"
-    log.write_entry(entry(identity, plan.began + 20, user_id=forced, variant="challenger", version=2))
+    write_entry(log, entry(identity, plan.began + 20, user_id=forced, variant="challenger", version=2))
     log.stop()
     verdict = world.judge(cutoff)
     assert verdict.figures["displaced_units"] == 1

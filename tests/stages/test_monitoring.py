@@ -22,6 +22,7 @@ from pipeline.rollout import RolloutStore
 from pipeline.stages import MONITORING, run_stage
 from serving.prediction_log import PredictionLog, new_prediction_id
 from tests.conftest import LENIENT, at, customers, turn
+from tests.predictions import write_entry
 
 CHAMPION = "2025-08-01"
 SHIFT = pd.Timestamp("2025-08-10", tz="UTC")
@@ -175,7 +176,7 @@ def test_what_the_service_answered_is_watched_by_its_log_and_by_the_labels_that_
     for number, (_, row) in enumerate(rows.iterrows()):
         when = start + number * 8 * 86_400 / 2_000
         prediction = new_prediction_id(when)
-        log.write_entry({
+        write_entry(log, {
             "prediction_id": prediction, "time": when, "model": model.name, "user_id": None, "variant": "champion",
             "version": champion.version, "digest": champion.digest, "prediction": 1, "confidence": 0.5,
             "features": {"tenure": row.tenure, "charge": row.charge, "plan": row.plan, "fax": row.fax},
