@@ -38,7 +38,7 @@ class LogSettings:
     """Journals that wait for a dead store; beyond it the log cannot be written."""
     retain_days: int | None = None
     """Older days are deleted; None keeps them for ever."""
-    segment_bytes: int = 64 * MIB
+    segment_bytes: int = 16 * MIB
     segment_seconds: float = 10
     """A journal is closed at this size or age, and then becomes Parquet."""
 

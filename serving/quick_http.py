@@ -82,7 +82,6 @@ class QuickHttp(HttpToolsProtocol):
         parts += [b"content-type: ", reply.content_type, b"\r\ncontent-length: ", str(len(reply.body)).encode()]
         parts += [b"\r\n\r\n" if cycle.keep_alive else b"\r\nconnection: close\r\n\r\n", reply.body]
         self.transport.write(b"".join(parts))
-        cycle.message_event.set()
         if not cycle.keep_alive:
             self.transport.close()
         cycle.on_response()

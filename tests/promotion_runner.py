@@ -1,6 +1,6 @@
 """Processes that promote at the same moment, or are killed between two writes. A process of its own.
 
-`python -m tests.promotion_runner race VERSION GATE`: wait until the file GATE is there, then promote the version.
+`python -m tests.promotion_runner race VERSIONS`: promote each in a process of its own, all at one moment.
 `python -m tests.promotion_runner kill HOME ...`: deploy version 2 in a fork, killed before its nth write; then again.
 """
 
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import os
 import shutil
 import signal
 import sys
-import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pipeline.adapters.registry import Registry
 from pipeline.config import load_model
@@ -27,17 +29,37 @@ from pipeline.rollout import RolloutStore
 from pipeline.settings import Settings, load_settings
 
 
-def race(version: int, gate: Path) -> None:
-    """One of many promotions; prints what became of it."""
-    registry = Registry("churn", load_settings())
-    gate.with_name(f"ready-{version}").touch()
-    while not gate.exists():
-        time.sleep(0.002)
+def race(versions: Sequence[int]) -> None:
+    """Many promotions, each in a fork of this process, which has loaded everything; prints what became of each."""
+    import mlflow
+    import mlflow.store.model_registry.sqlalchemy_store  # noqa: F401
+
+    start = multiprocessing.get_context("fork").Barrier(len(versions))
+    racers: dict[int, int] = {}
+    for version in versions:
+        pid = os.fork()
+        if pid == 0:
+            promote(version, start)
+        racers[version] = pid
+    for version, pid in racers.items():
+        assert os.waitpid(pid, 0)[1] == 0, version
+
+
+def promote(version: int, start: Barrier) -> NoReturn:
+    """One of them."""
     try:
-        registry.promote(version, by=f"racer {version}", reason="race")
-        print(json.dumps([version, "won"]))
-    except EvergreenError as error:
-        print(json.dumps([version, str(error)]))
+        registry = Registry("churn", load_settings())
+        start.wait(240)
+        try:
+            registry.promote(version, by=f"racer {version}", reason="race")
+            told = "won"
+        except EvergreenError as error:
+            told = str(error)
+        print(json.dumps([version, told]), flush=True)
+        os._exit(0)
+    except BaseException:
+        logging.exception("racer %d failed", version)
+        os._exit(1)
 
 
 def deploy_killed(settings: Settings, register: RegisterRecord, context: RunContext, before: int | None) -> bool:
@@ -114,6 +136,6 @@ def state(settings: Settings) -> dict[str, Any]:
 
 if __name__ == "__main__":
     if sys.argv[1] == "race":
-        race(int(sys.argv[2]), Path(sys.argv[3]))
+        race([int(version) for version in sys.argv[2].split(",")])
     else:
         kills(Path(sys.argv[2]), sys.argv[3])

@@ -35,10 +35,16 @@ class Running:
     started_seconds: float
     """From its start to the first right answer."""
 
-    def memory_bytes(self) -> list[int]:
-        """Proportional memory of every process of it that holds more than 30 MB."""
-        family = [self.process, *self.process.children(recursive=True)]
-        return [pss for one in family if (pss := one.memory_full_info().pss) > 30 << 20]
+    def memory_bytes(self) -> tuple[int, int]:
+        """Proportional memory of the largest process that answers, and of the one that keeps our log (0: none)."""
+        answering, keeping = 0, 0
+        for one in (self.process, *self.process.children(recursive=True)):
+            taken = one.memory_full_info().pss
+            if "serving.log_keeper" in one.cmdline():
+                keeping = taken
+            else:
+                answering = max(answering, taken)
+        return answering, keeping
 
 
 def ours(world: World, port: int, workers: int, **environ: str) -> Peer:

@@ -7,17 +7,21 @@ import json
 import statistics
 import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pyarrow as pa
 
 from benchmarks.serving import servers
 from benchmarks.serving.worlds import World, forest
 from benchmarks.serving.wrk import load
 from pipeline.ledger import Event
+from pipeline.log_settings import log_settings
 from pipeline.package_files import read_package
+from pipeline.prediction_rows import answered_rows
 from pipeline.rollout import Plan, RolloutStore
 
 ROWS = 1_000
@@ -113,11 +117,30 @@ def swaps(home: Path, seconds: float) -> None:
             busy = load(url, first.bodies, CONNECTIONS, seconds)
             stop.set()
             thread.join()
+    kept, mixed = _mixed(home, first.name, plans)
     print(
         f"\nForest, {CONNECTIONS} connections, 2 workers: {quiet.per_second:,.0f}/s, p99 {quiet.p99_ms:.2f} ms; "
         f"with {len(moved)} swaps in {seconds:g} s (each {statistics.median(moved):.2f} s) {busy.per_second:,.0f}/s, "
-        f"p99 {busy.p99_ms:.2f} ms, {busy.bad} failed"
+        f"p99 {busy.p99_ms:.2f} ms, {busy.bad} failed; {mixed} of {kept:,} answers in the log are not those of the "
+        "version that they name"
     )
+
+
+def _mixed(home: Path, model: str, plans: Sequence[Plan]) -> tuple[int, int]:
+    """Answers in the log, and how many of them are not what the named version computes."""
+    rows = answered_rows(model, datetime.now(UTC).date(), log_settings({}, home / "predictions"))
+    predictors = {one.digest: read_package(home / one.package).predictor for one in (p.variants[0] for p in plans)}
+    mixed = 0
+    for batch in rows.select(["digest", "features", "scores"]).to_batches(max_chunksize=20_000):
+        given = [list(orjson.loads(text).values()) for text in batch["features"].to_pylist()]
+        matrix, digests = np.array(given, dtype=np.float64), np.array(batch["digest"].to_pylist())
+        written = np.array(batch["scores"].to_pylist())
+        right = np.zeros(len(matrix), dtype=bool)
+        for digest, predictor in predictors.items():
+            named = digests == digest
+            right[named] = (np.abs(predictor.scores_of_coded(matrix[named]) - written[named]) < 1e-9).all(axis=1)
+        mixed += int((~right).sum())
+    return len(rows), mixed
 
 
 def _plan(store: RolloutStore, model: str) -> Plan:

@@ -31,6 +31,7 @@ FILES = {
     "monthly": MONTHLY + LENIENT,
     "asked": LENIENT + "deployment: {approval: {timeout_hours: 1}}\n",
     "hurried": LENIENT + "deployment: {approval: {timeout_hours: 0.001}}\n",
+    "tried": LENIENT + "deployment: {rollout: {strategy: canary}}\n",
     "asked_daily": SCHEDULE + LENIENT + "deployment: {approval: {timeout_hours: 1}}\n",
 }
 """Models of this installation, by what their files say beyond the common part."""

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import threading
 
+import grpc
 import httpx
 import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from pipeline.errors import BadConfiguration
 from pipeline.rollout import RolloutStore
@@ -137,17 +139,23 @@ def test_orders_are_written_whole_and_are_nothing_at_the_start(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["orders.json"]
 
 
-def test_a_service_with_a_certificate_speaks_tls(deployed, settings, tmp_path):
+def test_a_service_with_a_certificate_speaks_tls_over_http_and_grpc(deployed, settings, tmp_path):
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost",
             "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]  # fmt: skip
     subprocess.run(made, check=True, capture_output=True)
-    port = free_port()
+    port, grpc_port = free_port(), free_port()
     command = [
-        sys.executable, "-m", "serving", "--port", str(port), "--certificate", str(certificate),
-        "--private-key", str(key),
+        sys.executable, "-m", "serving", "--port", str(port), "--grpc-port", str(grpc_port),
+        "--certificate", str(certificate), "--private-key", str(key),
     ]  # fmt: skip
     trust = ssl.create_default_context(cafile=str(certificate))
     with running(command, {"EVERGREEN_HOME": str(settings.home)}), httpx.Client(verify=trust) as client:
         ask = {"features": deployed.rows[0]}
         wait_until(lambda: client.post(f"https://localhost:{port}/predict", json=ask).status_code == 200)
+        trusted = grpc.ssl_channel_credentials(certificate.read_bytes())
+        with grpc.secure_channel(f"localhost:{grpc_port}", trusted) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            assert stub.ModelReady(service_pb2.ModelReadyRequest(name=deployed.name), timeout=20).ready
+        with grpc.insecure_channel(f"localhost:{grpc_port}") as channel, pytest.raises(grpc.RpcError):
+            service_pb2_grpc.GRPCInferenceServiceStub(channel).ServerLive(service_pb2.ServerLiveRequest(), timeout=5)
