@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+from pipeline.adapters.experiment_data import SETTLE_SECONDS
 from pipeline.config import load_model, override
 from pipeline.ledger import Ledger
 from pipeline.rollout_records import JudgeRolloutRecord
@@ -16,6 +19,7 @@ def test_the_dag_of_a_rollout_judges_the_version_on_trial_and_writes_down_its_ru
     challenger = turn(override(model, {"training.parameters": {"C": 0.5}}), world.settings, "2025-10-01")
     assert (champion.status, challenger.status) == ("deployed", "on_trial")
 
+    time.sleep(SETTLE_SECONDS + 1)  # the answers that count begin then
     run_id = world.airflow.trigger(DAG, {})
     (run,) = world.finish(DAG, [run_id])
     assert run["state"] == "success"
