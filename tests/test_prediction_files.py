@@ -352,7 +352,7 @@ def test_of_two_keepers_one_works_and_a_killed_one_is_followed_by_the_next(log_o
             keeper.wait()
 
 
-def _until(what, seconds: float = 30) -> None:
+def _until(what, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it did not come about in time"

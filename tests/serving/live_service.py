@@ -148,7 +148,7 @@ def running(command: list[str], environ: Mapping[str, str]) -> Iterator[subproce
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def wait_until(what: Callable[[], object], seconds: float = 20) -> None:
+def wait_until(what: Callable[[], object], seconds: float = 60) -> None:
     """Until it is true; whoever cannot be reached yet is asked again."""
     end = time.monotonic() + seconds
     while True:
