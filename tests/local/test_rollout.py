@@ -1,4 +1,4 @@
-"""A rollout under a real Airflow: its DAG judges the version on trial, and moves it where the file lets it."""
+"""A rollout under a real Airflow: its DAG judges the version on trial."""
 
 from __future__ import annotations
 
