@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-MONITORS = ("drift", "performance", "retraining")
+MONITORS = ("drift", "performance", "retraining", "rollout")
 STORE_UP = "model_monitor_store_up"
 """0 where the values cannot be read; then none is shown. The one name without the label `model`."""
 
@@ -76,6 +76,12 @@ NAMES: Mapping[str, Name] = {
         Name("model_retraining_budget_left", "Retrainings that may still start in these 30 days"),
         Name("model_champion_since_timestamp_seconds", "When the champion became champion"),
         Name("model_champion_cutoff_timestamp_seconds", "The cut-off that the champion was trained at"),
+    ),
+    **_of(
+        "rollout",
+        Name("model_rollout_decision", "1 for the newest verdict about what is on trial", ("decision",)),
+        *_with_band("model_rollout_difference", "Challenger against champion; positive is better"),
+        Name("model_rollout_labels_needed", "Labels that would settle a verdict that is open"),
     ),
     **_of(
         None,

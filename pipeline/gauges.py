@@ -25,6 +25,8 @@ CAP = 500
 CAPPED = ("feature_name", "subject")
 MAX_AGE_SECONDS = 26 * 3600.0
 """A monitor that runs every day may be two hours late before it counts as stopped."""
+ONLY_WHEN_DUE = 366 * 86_400.0
+"""Of a monitor that has work only now and then, so that a quiet year is no dead monitor."""
 
 monitor_table = sa.Table(
     "evergreen_monitor",

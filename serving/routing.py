@@ -40,9 +40,14 @@ class Route:
         return self.served[1 if place < self.share else 0]
 
     @property
+    def challenger(self) -> Served | None:
+        """What is on trial beside the champion, where it could be loaded."""
+        return self.served[1] if len(self.served) > 1 else None
+
+    @property
     def shadow(self) -> Served | None:
         """What answers the same rows, unseen."""
-        return self.served[1] if self.strategy == "shadow" and len(self.served) > 1 else None
+        return self.challenger if self.strategy == "shadow" else None
 
     def named(self, name: str) -> Served | None:
         """The variant of this name, `champion` or `challenger`."""

@@ -90,7 +90,11 @@ class Service:
         )
         self.telemetry.tell_log(keeper_status(self.logging_to, time.time()), recovered_losses(self.logging_to))
         for name, route in routes.items():
-            for served in () if route is None else route.served:
+            if route is None:
+                continue
+            challenger = route.challenger
+            self.telemetry.tell_trial(name, challenger.variant.version if challenger else 0, route.share)
+            for served in route.served:
                 self.telemetry.tell_odd(name, *served.predictor.reader.take_odd())
 
     def route(self, model: str | None) -> Route:

@@ -116,6 +116,14 @@ class Telemetry:
             "model_rollout_generation", "Generation of the rollout that answers", ("model",), registry=self.registry,
             multiprocess_mode="livemin",
         )  # fmt: skip
+        self.challenger = Gauge(
+            "model_rollout_challenger", "Version on trial beside the champion; 0: none", ("model",),
+            registry=self.registry, multiprocess_mode="livemax",
+        )  # fmt: skip
+        self.share = Gauge(
+            "model_rollout_share", "Share of the users that meet the version on trial", ("model",),
+            registry=self.registry, multiprocess_mode="livemax",
+        )  # fmt: skip
 
     def of_version(self, model: str, version: str, variant: str) -> VersionCounters:
         """What a version counts into."""
@@ -145,6 +153,11 @@ class Telemetry:
                 self.generation.labels(model).set(generation)
         self.lost.inc(lost - self._lost)
         self._lost = lost
+
+    def tell_trial(self, model: str, challenger: int, share: float) -> None:
+        """Which version is on trial (0: none), and the share of the users that meet it."""
+        self.challenger.labels(model).set(challenger)
+        self.share.labels(model).set(share)
 
     def render(self) -> bytes:
         """The exposition text."""

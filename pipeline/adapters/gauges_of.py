@@ -13,6 +13,7 @@ from pipeline.config import ModelConfig
 from pipeline.core.alarm_grades import Graded, scorecard
 from pipeline.core.alarms import AlarmState
 from pipeline.core.estimation import estimate_error
+from pipeline.core.experiment import RolloutVerdict
 from pipeline.core.retraining import MONTH
 from pipeline.core.situation import Decision, Situation
 from pipeline.gauges import Gauge
@@ -116,6 +117,20 @@ def retraining_gauges(decision: Decision, situation: Situation, model: ModelConf
         champion = situation.champion
         for name, instant in (("since", champion.since), ("cutoff", champion.cutoff)):
             found.append(Gauge(f"model_champion_{name}_timestamp_seconds", model.name, {}, instant.timestamp()))
+    return found
+
+
+def rollout_gauges(model: ModelConfig, verdict: RolloutVerdict | None) -> list[Gauge]:
+    """Of the newest look at a trial; none where nothing is on trial."""
+    if verdict is None:
+        return []
+    found = [Gauge("model_rollout_decision", model.name, {"decision": verdict.decision}, 1.0)]
+    if verdict.labels_needed is not None:
+        found.append(Gauge("model_rollout_labels_needed", model.name, {}, float(verdict.labels_needed)))
+    if "difference" in verdict.figures:
+        ends = {"value": "difference", "low": "difference_low", "high": "difference_high"}
+        band = {end: verdict.figures[figure] for end, figure in ends.items()}
+        found += _band("model_rollout_difference", model.name, model.rollout_metric, band)
     return found
 
 

@@ -15,9 +15,6 @@ from pipeline.ledger import Event, Ledger, Line
 from pipeline.monitoring_records import DecideRetrainingRecord, MeasurePerformanceRecord
 from pipeline.settings import Settings
 
-ONLY_WHEN_DUE = 366 * 86_400.0
-"""Seconds: it is decided where something is due, so that a quiet year is no dead monitor."""
-
 
 def decide_retraining(
     performance: MeasurePerformanceRecord, model: ModelConfig, context: RunContext, settings: Settings
@@ -81,7 +78,7 @@ def _tell(
     """Gauges, and a call where a person is wanted or the traffic goes back."""
     from pipeline.adapters.gauges_of import retraining_gauges
     from pipeline.adapters.notification import Note, notify
-    from pipeline.gauges import GaugeStore
+    from pipeline.gauges import ONLY_WHEN_DUE, GaugeStore
     from pipeline.settings import notification_settings
 
     now = datetime.now(UTC)

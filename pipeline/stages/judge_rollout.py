@@ -42,6 +42,7 @@ def judge_rollout(
         if champion is not None:  # a process may have died between the traffic and the alias
             name_champion(model.name, champion.version, rollout.generation, settings)
         if plan is None or on_trial(rollout) is None:
+            _show(model, context, settings, None)
             return _record(model, context, plan, "nothing on trial", None, ("nothing is on trial",))
         if context.cutoff <= began(plan):
             told = f"the step began at {began(plan).isoformat(timespec='seconds')}, which is not before the cut-off"
@@ -53,6 +54,7 @@ def judge_rollout(
         if context.kind == "backfill":
             return _record(model, context, plan, "judged", verdict, verdict.reasons)
         line = ledger.append(_event(verdict, policy, rollout, plan, model, context))
+        _show(model, context, settings, verdict)
         done = ""
         if model.deployment.rollout.automatic or act:
             done = _carry_out(line, store, rollout, context, settings)
@@ -105,6 +107,19 @@ def _carry_out(line: Line, store: RolloutStore, rollout: Rollout, context: RunCo
             promote(store, rollout, why, settings)
             return f"version {version} is champion"
     return ""
+
+
+def _show(model: ModelConfig, context: RunContext, settings: Settings, verdict: RolloutVerdict | None) -> None:
+    """The verdict as gauges; without a trial there are none. A backfill shows nothing."""
+    if context.kind == "backfill":
+        return
+    from pipeline.adapters.gauges_of import rollout_gauges
+    from pipeline.gauges import ONLY_WHEN_DUE, GaugeStore
+
+    rows = 0 if verdict is None else int(verdict.figures["champion_answers"] + verdict.figures["challenger_answers"])
+    with GaugeStore(settings.database_url) as gauges:
+        gauges.replace(model.name, "rollout", rollout_gauges(model, verdict), context.cutoff, datetime.now(UTC),
+                       rows=rows, max_age_seconds=ONLY_WHEN_DUE)  # fmt: skip
 
 
 def _tell(line: Line, done: str, model: ModelConfig) -> None:

@@ -23,7 +23,7 @@ import yaml
 
 from local.processes import free_port
 from pipeline.config import parse_model
-from pipeline.gauge_names import NAMES
+from pipeline.gauge_names import MONITORS, NAMES
 from pipeline.gauges import Gauge, GaugeStore
 from pipeline.package_files import read_golden
 from pipeline.settings import Settings, load_settings
@@ -36,8 +36,9 @@ PROGRAMS = ("prometheus", "prometheus-alertmanager", "promtool")
 SECRET = "the-secret-of-this-test"
 PYTHON = (sys.executable, "-W", "error", "-m")
 LABELS = {
-    "feature_name": "tenure", "kind": "unseen_category", "level": "suspected", "metric": "roc_auc", "quantile": "0.5",
-    "result": "helped", "severity": "warning", "status": "ok", "subject": "tenure", "window_days": "7",
+    "decision": "hold", "feature_name": "tenure", "kind": "unseen_category", "level": "suspected", "metric": "roc_auc",
+    "quantile": "0.5", "result": "helped", "severity": "warning", "status": "ok", "subject": "tenure",
+    "window_days": "7",
 }  # fmt: skip
 DAGS = {"retraining_churn", "retraining_broken", "retraining_later"}
 
@@ -121,7 +122,7 @@ def live(folder: Path) -> Iterator[Live]:
         for address in (f"{at['serving']}/ready", f"{at['receiver']}/health", f"{at['alertmanager']}/-/ready"):
             wait_until(lambda address=address: httpx.get(address).status_code == 200)
         world = Live(at["serving"], at["prometheus"], at["alertmanager"], airflow, store, row)
-        for monitor in ("drift", "performance", "retraining"):
+        for monitor in MONITORS:
             world.write("churn", monitor, *one_of_each("churn", monitor))
         wait_until(lambda: world.query('model_monitor_rows{model="churn"}'))
         yield world

@@ -139,13 +139,19 @@ def test_the_service_answers_each_user_by_the_bucket_and_its_shadow_answers_to_t
         def ask(user: str) -> dict[str, object]:
             return dict(client.post("/predict", json={"features": rows[0], "user_id": user}).json())
 
+        def trial(share: float) -> bool:
+            text = client.get("/metrics").text
+            return 'rollout_challenger{model="churn"} 2.0' in text and f'rollout_share{{model="churn"}} {share}' in text
+
         met = {user: ask(user)["variant"] for user in users}
+        wait_until(lambda: trial(0.3))
         assert met == {user: "challenger" if bucket(user, plan.salt) < 0.3 else "champion" for user in users}
         world.share(0.6)
         wait_until(lambda: "challenger" in {ask(user)["variant"] for user in users if met[user] == "champion"})
         assert {ask(user)["variant"] for user in users if met[user] == "challenger"} == {"challenger"}
         world.share(0.0, "shadow")
         wait_until(lambda: {ask(user)["variant"] for user in users} == {"champion"})
+        wait_until(lambda: trial(0.0))
     shadows = [one for one in logged(world.settings.log) if one["shadow_of"]]
     assert shadows
     assert {(one["variant"], one["version"]) for one in shadows} == {("challenger", 2)}

@@ -23,6 +23,7 @@ from pipeline.config import override, parse_model
 from pipeline.context import RunContext
 from pipeline.core.buckets import bucket
 from pipeline.errors import BadConfiguration, DeploymentFailed
+from pipeline.gauges import GaugeStore
 from pipeline.ledger import Ledger
 from pipeline.rollout import RolloutStore, feedback, rollouts
 from pipeline.settings import load_settings
@@ -145,6 +146,11 @@ class World:
             assert list(ledger.faults()) == []
             return ledger.lines("churn", *kinds)
 
+    def gauges(self) -> dict[str, float]:
+        """What the monitor of rollouts shows, by name."""
+        with GaugeStore(self.settings.database_url) as store:
+            return {gauge.name: gauge.value for one in store.read() for gauge in one.gauges}
+
     def alias(self) -> int:
         client = mlflow.MlflowClient(self.settings.mlflow_uri)
         return int(client.get_model_version_by_alias("churn", "champion").version)
@@ -174,7 +180,9 @@ def test_a_challenger_no_worse_goes_up_its_ramp_and_becomes_champion(world):
     promoted = world.lines("promoted")[-1]
     assert promoted.body["judged"] == world.lines("rollout_judged")[-1].number
     assert promoted.body["from_version"] == 1
+    assert world.gauges()["model_rollout_decision"] == 1
     assert world.judge(datetime.now(UTC)).status == "nothing on trial"
+    assert world.gauges() == {}
     assert world.deploy().status == "unchanged"
 
 
@@ -186,6 +194,10 @@ def test_a_worse_challenger_is_withdrawn_and_only_a_person_can_promote_it(world)
     assert [one.version for one in world.plan.variants] == [1]
     assert world.alias() == 1
     assert world.lines("withdrawn")[-1].version == 2
+    names = ("model_rollout_difference_low", "model_rollout_difference", "model_rollout_difference_high")
+    low, value, high = (world.gauges()[name] for name in names)
+    assert low < value < high < 0
+    assert value == verdict.figures["difference"]
     with Ledger(world.settings.database_url) as ledger:
         assert is_withdrawn(ledger, "churn", 2)
     again = world.deploy()
@@ -218,7 +230,7 @@ def test_a_backfill_judges_and_moves_and_writes_nothing(world):
     lines, plan = world.lines(), world.plan
     judged = world.judge(cutoff, kind="backfill", act=True)
     assert (judged.decision, judged.done, judged.line) == ("roll_back", "", None)
-    assert (world.lines(), world.plan) == (lines, plan)
+    assert (world.lines(), world.plan, world.gauges()) == (lines, plan, {})
     refused = deploy(world.records[2], world.model, at(world.model, CUTOFFS[2], "backfill"), world.settings)
     assert refused.reason.startswith("refused: a backfill")
     assert world.plan == plan
