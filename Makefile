@@ -52,6 +52,7 @@ bench: install  ## speed and memory against peers
 	$(BIN)/python -m benchmarks.gate
 	$(BIN)/python -m benchmarks.drift
 	$(BIN)/python -m benchmarks.estimation
+	$(BIN)/python -m benchmarks.busy_log
 	$(BIN)/python -m benchmarks.serving
 
 lock: install  ## compile the pinned requirements from the chosen ones

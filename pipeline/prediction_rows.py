@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -11,29 +11,50 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import BadConfiguration, OutsideFailure
-from pipeline.log_rows import COLUMNS, ROWS, of_day, rows_of
+from pipeline.log_rows import ROWS, of_day, rows_of
 from pipeline.log_segments import read_segment, segments
 from pipeline.log_settings import LogSettings
 from pipeline.log_store import LogStore, open_store
-from pipeline.prediction_files import ID_TIME_DIGITS, day_files, once
+from pipeline.prediction_files import ID_TIME_DIGITS, day_files
 
 T = TypeVar("T")
 ATTEMPTS = 5
 """Of reading a day while its files are merged."""
 
 
-def answered_rows(model: str, day: date, settings: LogSettings, *, shadows: bool = False) -> pa.Table:
-    """The answers of one UTC day by pipeline.log_rows.COLUMNS, each once, in the order of their identifiers.
+def answered_parts(
+    model: str, day: date, settings: LogSettings, columns: Sequence[str], *, shadows: bool = False
+) -> Iterator[pa.Table]:
+    """Some columns of the answers of one UTC day, file by file; an answer may be in more than one of them.
 
     `shadows`: also what a shadow variant would have said. Raises OutsideFailure where the store does not answer.
     """
     # Journals first: what becomes a file meanwhile is then met twice, and never missed.
     waiting = _waiting(settings)
-    mine = of_day(waiting.filter(pc.equal(waiting["model"], model)), day)
+    yield _chosen(of_day(waiting.filter(pc.equal(waiting["model"], model)), day), columns, shadows)
+    del waiting
     store, folder = open_store(settings), f"{model}/day={day.isoformat()}"
-    filed = _steadily(lambda: _filed(store, folder), folder)
-    rows = once(pa.concat_tables([filed, mine.select(COLUMNS.names)]))
-    return rows if shadows else rows.filter(pc.is_null(rows["shadow_of"]))
+    read: set[str] = set()
+    needed = [*columns, *({"shadow_of"} - set(columns))]
+    for _ in range(ATTEMPTS):
+        try:
+            sizes, gone = day_files(store, folder)
+            for name in sizes:
+                if name not in gone and name not in read:
+                    yield _chosen(store.table(f"{folder}/{name}", columns=needed), columns, shadows)
+                    read.add(name)
+        except FileNotFoundError:  # merged away meanwhile: what is in the merged file again is then met twice
+            continue
+        return
+    raise OutsideFailure(_restless(folder))
+
+
+def _chosen(rows: pa.Table, columns: Sequence[str], shadows: bool) -> pa.Table:
+    return (rows if shadows else rows.filter(pc.is_null(rows["shadow_of"]))).select(list(columns))
+
+
+def _restless(folder: str) -> str:
+    return f"the files of {folder} change faster than they are read; try again"
 
 
 def _waiting(settings: LogSettings) -> pa.Table:
@@ -46,12 +67,6 @@ def _waiting(settings: LogSettings) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def _filed(store: LogStore, folder: str) -> pa.Table:
-    sizes, gone = day_files(store, folder)
-    tables = [store.table(f"{folder}/{name}") for name in sizes if name not in gone]
-    return pa.concat_tables([COLUMNS.empty_table(), *tables])
-
-
 def _steadily(read: Callable[[], T], what: str) -> T:
     """Again where files were merged away meanwhile."""
     for _ in range(ATTEMPTS):
@@ -59,7 +74,7 @@ def _steadily(read: Callable[[], T], what: str) -> T:
             return read()
         except FileNotFoundError:
             continue
-    raise OutsideFailure(f"the files of {what} change faster than they are read; try again")
+    raise OutsideFailure(_restless(what))
 
 
 def find(prediction_id: str, settings: LogSettings) -> dict[str, Any]:

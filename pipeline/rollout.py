@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -28,6 +28,7 @@ from pipeline.ledger import Event, append
 
 LIVE_SECONDS = 20.0
 """A server that has not reported for longer counts as gone; loading a package takes less."""
+LABELS_AT_ONCE = 50_000
 
 rollouts = sa.Table(
     "evergreen_rollout",
@@ -224,13 +225,15 @@ class RolloutStore:
         except IntegrityError:  # the same label through two servers at once: the other was first
             return self.take_feedback(prediction_id, actual, received_at)
 
-    def labels(self, since: float, until: float) -> list[Label]:
-        """Labels that came between two instants, both included; seconds since 1970."""
+    def labels(self, since: float, until: float) -> Iterator[list[Label]]:
+        """Labels that came between two instants, both included, in pieces; seconds since 1970."""
         query = sa.select(feedback.c.prediction_id, feedback.c.actual, feedback.c.received_at).where(
             feedback.c.received_at.between(since, until)
         )
         with self._database.transaction() as connection:
-            return [Label(*row) for row in connection.execute(query.order_by(feedback.c.prediction_id))]
+            found = connection.execution_options(yield_per=LABELS_AT_ONCE).execute(query)
+            for rows in found.partitions():
+                yield [Label(*row) for row in rows]
 
     def feedback_count(self) -> int:
         """Predictions whose label is known."""

@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core.log_frames import LINES
 from pipeline.log_batches import encode_batch
-from pipeline.log_rows import rows_of
+from pipeline.log_rows import COLUMNS, rows_of
 from pipeline.log_segments import read_segment, segments
 from pipeline.log_settings import LogSettings
 from pipeline.log_store import open_store
-from pipeline.prediction_files import days
-from pipeline.prediction_rows import answered_rows
+from pipeline.prediction_files import days, once
+from pipeline.prediction_rows import answered_parts
 from serving.prediction_log import PredictionLog
 
 
@@ -44,6 +45,12 @@ def batch(prefix: str, time: float, rows: int, **more: Any) -> Any:
     scores = np.tile([0.25, 0.75], (rows, 1))
     columns = {"tenure": np.arange(rows, dtype=float), "plan": np.array(["basic"] * rows, dtype=object)}
     return encode_batch(columns, np.ones(rows, dtype=int), np.full(rows, 0.75), scores, constants)
+
+
+def answered_rows(model: str, day: date, settings: LogSettings, *, shadows: bool = False) -> pa.Table:
+    """The answers of one UTC day, each once, in the order of their identifiers."""
+    parts = answered_parts(model, day, settings, COLUMNS.names, shadows=shadows)
+    return once(pa.concat_tables([COLUMNS.empty_table(), *parts]))
 
 
 def logged(settings: LogSettings) -> list[dict[str, Any]]:

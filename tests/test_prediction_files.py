@@ -28,12 +28,12 @@ from pipeline.log_settings import LogSettings
 from pipeline.log_store import BucketStore, open_store
 from pipeline.prediction_erasure import erase_user, retain
 from pipeline.prediction_files import compact, days, merge
-from pipeline.prediction_rows import answered_rows, find
+from pipeline.prediction_rows import find
 from serving.log_keeper import Keeper, keeper_status
 from serving.prediction_ids import new_batch_prefix, new_prediction_id
 from serving.prediction_log import PredictionLog
 from tests.conftest import customers
-from tests.predictions import batch, entry, logged, write_entry
+from tests.predictions import answered_rows, batch, entry, logged, write_entry
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC).timestamp()
 DAY = 86_400

@@ -21,7 +21,8 @@ from benchmarks.serving.wrk import load
 from pipeline.ledger import Event
 from pipeline.log_settings import log_settings
 from pipeline.package_files import read_package
-from pipeline.prediction_rows import answered_rows
+from pipeline.prediction_files import once
+from pipeline.prediction_rows import answered_parts
 from pipeline.rollout import Plan, RolloutStore
 
 ROWS = 1_000
@@ -128,10 +129,12 @@ def swaps(home: Path, seconds: float) -> None:
 
 def _mixed(home: Path, model: str, plans: Sequence[Plan]) -> tuple[int, int]:
     """Answers in the log, and how many of them are not what the named version computes."""
-    rows = answered_rows(model, datetime.now(UTC).date(), log_settings({}, home / "predictions"))
+    columns = ["prediction_id", "digest", "features", "scores"]
+    parts = answered_parts(model, datetime.now(UTC).date(), log_settings({}, home / "predictions"), columns)
+    rows = once(pa.concat_tables(parts))
     predictors = {one.digest: read_package(home / one.package).predictor for one in (p.variants[0] for p in plans)}
     mixed = 0
-    for batch in rows.select(["digest", "features", "scores"]).to_batches(max_chunksize=20_000):
+    for batch in rows.to_batches(max_chunksize=20_000):
         given = [list(orjson.loads(text).values()) for text in batch["features"].to_pylist()]
         matrix, digests = np.array(given, dtype=np.float64), np.array(batch["digest"].to_pylist())
         written = np.array(batch["scores"].to_pylist())

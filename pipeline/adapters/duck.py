@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import duckdb
 import pyarrow as pa
@@ -44,19 +44,47 @@ def database(folder: Path, threads: int) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def write_parquet(reader: pa.RecordBatchReader, path: Path) -> int:
     """Write a stream as Parquet with row groups of fixed size, so that equal rows are equal bytes."""
-    rows = 0
-    pending: list[pa.RecordBatch] = []
-    with pq.ParquetWriter(path, reader.schema, compression="zstd", write_statistics=True) as writer:
+    with RowGroups(path, reader.schema) as groups:
         for batch in reader:
-            pending.append(batch)
-            rows += batch.num_rows
-            while sum(b.num_rows for b in pending) >= ROW_GROUP:
-                joined = pa.Table.from_batches(pending).combine_chunks()
-                writer.write_table(joined.slice(0, ROW_GROUP), row_group_size=ROW_GROUP)
-                pending = joined.slice(ROW_GROUP).to_batches()
-        if pending:
-            writer.write_table(pa.Table.from_batches(pending).combine_chunks(), row_group_size=ROW_GROUP)
-    return rows
+            groups.add(pa.Table.from_batches([batch]))
+    return groups.rows
+
+
+class RowGroups:
+    """A Parquet file that is written piece by piece, in row groups of fixed size whatever the pieces."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        """Opens the file."""
+        self.rows = 0
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", write_statistics=True)
+        self._pending: list[pa.Table] = []
+        self._waiting = 0
+
+    def add(self, table: pa.Table) -> None:
+        """Further rows."""
+        self._pending.append(table)
+        self._waiting += table.num_rows
+        self.rows += table.num_rows
+        if self._waiting >= ROW_GROUP:
+            joined = pa.concat_tables(self._pending).combine_chunks()
+            whole = self._waiting - self._waiting % ROW_GROUP
+            self._writer.write_table(joined.slice(0, whole), row_group_size=ROW_GROUP)
+            self._pending, self._waiting = [joined.slice(whole)], self._waiting - whole
+
+    def close(self, metadata: Mapping[str, str] | None = None) -> None:
+        """Write what waits; `metadata` goes into the footer."""
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._pending).combine_chunks(), row_group_size=ROW_GROUP)
+            self._pending, self._waiting = [], 0
+        if metadata:
+            self._writer.add_key_value_metadata(dict(metadata))
+        self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def number(db: duckdb.DuckDBPyConnection, query: str) -> int:

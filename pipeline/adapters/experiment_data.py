@@ -6,7 +6,7 @@ A label is what `POST /feedback` was told of a prediction, whatever `monitoring.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import log_rows
 from pipeline.adapters.observed import labels_known
 from pipeline.config import ModelConfig
 from pipeline.core.buckets import bucket
@@ -23,13 +24,16 @@ from pipeline.core.experiment import Arm, Arms
 from pipeline.core.experiment_rows import metric_values, residuals, sample_of
 from pipeline.core.package import MANIFEST, Manifest
 from pipeline.core.paired import Judged
-from pipeline.prediction_rows import answered_rows
+from pipeline.core.sampling import thin
+from pipeline.prediction_rows import answered_parts
 from pipeline.rollout import Plan, Variant
 from pipeline.settings import Settings
 
 SETTLE_SECONDS = 5.0
 """After a step began: servers look every fifth of a second, and the first answers may still go the old way."""
 COLUMNS = ["prediction_id", "time", "user_id", "version", "prediction", "scores", "latency_seconds", "shadow_of"]
+MOST_ANSWERS = 1_000_000
+"""Of a step with more, so many of a sample of its units are looked at, so that memory stays bounded."""
 FAILED = "null"
 """A prediction of an answer that failed, as JSON."""
 
@@ -44,38 +48,52 @@ def arms_of(model: ModelConfig, plan: Plan, until: datetime, settings: Settings)
 
     Raises OutsideFailure where the store of the log, or the database, does not answer.
     """
-    answers = _answers(model.name, plan, until, settings)
-    labels = labels_known(_by_feedback(model), began(plan), until, settings)["label"]
+    answers, share = _answers(model.name, plan, until, settings)
+    asked = pd.Index(answers["shadow_of"].fillna(answers["prediction_id"]).unique().astype(object))
+    labels = labels_known(
+        _by_feedback(model), began(plan), until, settings, lambda ids: np.asarray(asked.get_indexer(ids)) >= 0
+    )
     challenger = plan.challenger
     assert challenger is not None
     ours, theirs = (_Side(model, variant, settings) for variant in (challenger, plan.variants[0]))
     if plan.strategy == "shadow":
-        return _shadowed(answers, labels, ours, theirs)
-    return _shared(answers, labels, ours, theirs, plan)
+        arms = _shadowed(answers, labels["label"], ours, theirs)
+    else:
+        arms = _shared(answers, labels["label"], ours, theirs, plan)
+    return replace(arms, looked_at=share)
 
 
 def _by_feedback(model: ModelConfig) -> ModelConfig:
     return model.model_copy(update={"monitoring": model.monitoring.model_copy(update={"data": "predictions"})})
 
 
-def _answers(model: str, plan: Plan, until: datetime, settings: Settings) -> pd.DataFrame:
-    """The answers of both versions in the order of time, with the unit that each belongs to."""
-    since, versions = began(plan), pa.array([variant.version for variant in plan.variants])
-    day, tables = since.date(), []
-    while day <= until.date():
-        rows = answered_rows(model, day, settings.log, shadows=True).select(COLUMNS)
-        inside = pc.and_(pc.greater_equal(rows["time"], since), pc.less_equal(rows["time"], until))
-        tables.append(rows.filter(pc.and_(inside, pc.is_in(rows["version"], versions))))
-        day += timedelta(days=1)
-    if not tables:
-        return pd.DataFrame(columns=[*COLUMNS, "unit", "failed"])
-    found: pd.DataFrame = pa.concat_tables(tables).to_pandas().sort_values(["time", "prediction_id"], kind="stable")
-    named = found["user_id"].fillna("") != ""
-    asked = found["shadow_of"].fillna(found["prediction_id"])
-    # A user and a prediction of the same name are two.
-    found["unit"] = np.where(named, "u" + found["user_id"].fillna(""), "p" + asked)
+def _answers(model: str, plan: Plan, until: datetime, settings: Settings) -> tuple[pd.DataFrame, float]:
+    """The answers of both versions in the order of time, with the unit of each; and the share of the units."""
+    kept, share = thin(_parts(model, plan, until, settings), _units, MOST_ANSWERS)
+    whole = pa.concat_tables([pa.schema([log_rows.COLUMNS.field(name) for name in COLUMNS]).empty_table(), *kept])
+    found: pd.DataFrame = whole.append_column("unit", pa.array(_units(whole), pa.string())).to_pandas()
     found["failed"] = found["prediction"] == FAILED
-    return found.reset_index(drop=True)
+    found = found.drop_duplicates("prediction_id").sort_values(["time", "prediction_id"], kind="stable")
+    return found.reset_index(drop=True), share
+
+
+def _parts(model: str, plan: Plan, until: datetime, settings: Settings) -> Iterator[pa.Table]:
+    """The answers of both versions since the step began, an answer perhaps twice."""
+    since, versions = began(plan), pa.array([variant.version for variant in plan.variants])
+    for number in range((until.date() - since.date()).days + 1):
+        day = since.date() + timedelta(days=number)
+        for rows in answered_parts(model, day, settings.log, COLUMNS, shadows=True):
+            inside = pc.and_(pc.greater_equal(rows["time"], since), pc.less_equal(rows["time"], until))
+            yield rows.filter(pc.and_(inside, pc.is_in(rows["version"], versions)))
+
+
+def _units(rows: pa.Table) -> np.ndarray:
+    """The unit of each answer: its user, or the request of nobody. A user and a request of one name are two."""
+    user = pc.fill_null(rows["user_id"], "")
+    asked = pc.coalesce(rows["shadow_of"], rows["prediction_id"])
+    unit = pc.if_else(pc.equal(user, ""), pc.binary_join_element_wise("p", asked, ""),
+                      pc.binary_join_element_wise("u", user, ""))  # fmt: skip
+    return np.asarray(unit.to_numpy())
 
 
 @dataclass(frozen=True)

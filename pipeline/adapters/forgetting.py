@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.adapters.duck import ROW_GROUP
-from pipeline.adapters.observed import ENTITY
+from pipeline.adapters.duck import RowGroups
+from pipeline.adapters.frames import batches
+from pipeline.adapters.observed_files import ENTITY, UNREADABLE
 from pipeline.adapters.store import exclusive
 from pipeline.config import load_model, model_names
 from pipeline.settings import Settings
@@ -31,11 +33,14 @@ def forget_observed(user_id: str, model: str | None, settings: Settings) -> int:
 
 
 def _forget(path: Path, user_id: str) -> int:
-    table = pq.read_table(path)
-    keep = pc.fill_null(pc.not_equal(table[ENTITY], user_id), True)
-    gone: int = table.num_rows - int(pc.sum(keep).as_py() or 0)
-    if gone:
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        pq.write_table(table.filter(keep), temporary, compression="zstd", row_group_size=ROW_GROUP)
-        temporary.replace(path)
-    return gone
+    if not any(pc.any(pc.equal(batch[ENTITY], user_id)).as_py() for batch in batches(path, [ENTITY])):
+        return 0
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    footer = pq.read_metadata(path)
+    with RowGroups(temporary, pq.read_schema(path).remove_metadata()) as groups:
+        for batch in batches(path):
+            keep = pc.fill_null(pc.not_equal(batch[ENTITY], user_id), True)
+            groups.add(pa.Table.from_batches([batch.filter(keep)]).replace_schema_metadata())
+        groups.close({UNREADABLE: footer.metadata[UNREADABLE.encode()].decode()})
+    temporary.replace(path)
+    return int(footer.num_rows) - groups.rows

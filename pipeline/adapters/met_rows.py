@@ -8,18 +8,22 @@ from datetime import UTC, date, datetime
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.adapters.champion_reference import ChampionReference
 from pipeline.adapters.day_sketches import score, typed_features
-from pipeline.adapters.observed import ENTITY, EVENT, ID, day_start, labels_known, observed_days
+from pipeline.adapters.frames import batches
+from pipeline.adapters.observed import day_start, labels_known, observed_days
+from pipeline.adapters.observed_files import ENTITY, EVENT, ID
 from pipeline.config import ModelConfig
 from pipeline.core.paired import Judged
+from pipeline.core.sampling import in_sample, thin
 from pipeline.records import RegisterRecord
 from pipeline.settings import Settings
 
 MOST_ROWS = 200_000
-"""The newest rows that are looked at; metrics of more have intervals narrower than anyone can use."""
+"""Rows that are looked at; of more days than that holds a sample is, evenly over all of them."""
 Array = np.ndarray
 
 
@@ -42,6 +46,8 @@ class MetRows:
     delays_days: Array
     """From the event to its label; NaN where none is known."""
     clusters: Array | None
+    share: float
+    """Of the rows that were met; below 1 it is a sample."""
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -78,10 +84,12 @@ def met_rows(
     """
     schema = champion.schema
     days = list(observed_days(model, schema, first, last, settings))
-    tables = [pq.read_table(day.path).to_pandas() for day in days if day.rows]
+    met = (pa.Table.from_batches([batch]) for day in days if day.rows for batch in batches(day.path))
+    kept, share = thin(met, lambda table: table[ID].to_numpy(), MOST_ROWS)
+    tables = [table.to_pandas() for table in kept if table.num_rows]
     whole = pd.concat(tables, ignore_index=True) if tables else pq.read_table(days[-1].path).to_pandas()
-    whole = whole.sort_values([EVENT, ID], kind="stable").tail(MOST_ROWS).reset_index(drop=True)
-    labels = labels_known(model, day_start(first), cutoff, settings)
+    whole = whole.sort_values([EVENT, ID], kind="stable").reset_index(drop=True)
+    labels = labels_known(model, day_start(first), cutoff, settings, lambda ids: in_sample(ids, share))
     label = labels["label"].reindex(whole[ID]).to_numpy(dtype=object)
     known_at = pd.to_datetime(labels["known_at"].reindex(whole[ID])).to_numpy(dtype="datetime64[us]")
     event = whole[EVENT].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
@@ -96,7 +104,7 @@ def met_rows(
         actual=_actual(label, champion), known=known, event=event,
         ages_days=np.asarray((now - event) / np.timedelta64(1, "D"), dtype=np.float64),
         delays_days=np.where(known, np.asarray(delays, dtype=np.float64), np.nan),
-        clusters=codes if len(codes) and int(codes.max()) + 1 < len(codes) else None,
+        clusters=codes if len(codes) and int(codes.max()) + 1 < len(codes) else None, share=share,
     )  # fmt: skip
 
 

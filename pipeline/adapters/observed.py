@@ -8,32 +8,33 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.adapters.duck import ROW_GROUP, database, instant, quoted, text
-from pipeline.adapters.frames import typed_category, typed_number
+from pipeline.adapters.observed_files import ENTITY, EVENT, ID, MET, UNREADABLE, write_days
 from pipeline.adapters.snapshots import ROW, load_source
 from pipeline.adapters.sources import open_table
 from pipeline.adapters.store import exclusive
 from pipeline.config import ModelConfig
 from pipeline.core.schema import Schema
 from pipeline.errors import BadConfiguration
-from pipeline.prediction_rows import answered_rows
-from pipeline.rollout import RolloutStore
+from pipeline.prediction_rows import answered_parts
+from pipeline.rollout import Label, RolloutStore
 from pipeline.settings import Settings
 
-ID, ENTITY, EVENT, MET = "__id", "__entity", "__event", "__met"
-UNREADABLE = b"evergreen.unreadable"
 ONE_DAY = timedelta(days=1)
+ANSWERED = ("prediction_id", "user_id", "time", "features")
+Wanted = Callable[[np.ndarray], np.ndarray]
+"""A mask of identifiers."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ def observed_days(
             make(model, schema, missing, folder, settings)
     for day in days:
         path = _path(folder, day)
-        metadata = pq.read_schema(path).metadata or {}
-        yield ObservedDay(day, path, pq.read_metadata(path).num_rows, json.loads(metadata[UNREADABLE]))
+        footer = pq.read_metadata(path)
+        yield ObservedDay(day, path, footer.num_rows, json.loads(footer.metadata[UNREADABLE.encode()]))
 
 
 def newest_row(days: Sequence[ObservedDay]) -> datetime | None:
@@ -109,23 +110,41 @@ def _from_source(model: ModelConfig, schema: Schema, days: list[date], folder: P
             f"WHERE copy = 1 AND greatest(happened, arrived) >= {instant(start)} "
             f"AND greatest(happened, arrived) < {instant(end)} ORDER BY {MET}, {ID}, {ROW}"
         )
-        _write_days(db.sql(query).to_arrow_table(), more, schema, days, folder)
+        write_days(db.sql(query).to_arrow_reader(ROW_GROUP), more, schema, days, partial(_path, folder))
 
 
 def _from_log(model: ModelConfig, schema: Schema, days: list[date], folder: Path, settings: Settings) -> None:
     """The rows that the service answered on these days; what a shadow would have said is none."""
-    for day in days:
-        answered = answered_rows(model.name, day, settings.log)
-        values = [f"json_extract_string(features, {text(_pointer(n))}) AS {quoted(n)}" for n in schema.features]
-        with duckdb.connect(config={"threads": settings.threads}) as db:
-            db.execute("SET TimeZone = 'UTC'")
-            db.register("answered", answered.select(["prediction_id", "user_id", "time", "features"]))
-            table = db.sql(
-                f"SELECT prediction_id AS {ID}, coalesce(user_id, prediction_id) AS {ENTITY}, "
-                f"time AS {EVENT}, time AS {MET}, {', '.join(values)} FROM "
-                "(SELECT * REPLACE (CAST(features AS JSON) AS features) FROM answered) ORDER BY time, prediction_id"
-            ).to_arrow_table()
-        _write_days(table, [], schema, [day], folder)
+    keys = ", ".join(text(_pointer(name)) for name in schema.features)
+    values = [f"v[{place}] AS {quoted(name)}" for place, name in enumerate(schema.features, 1)]
+    with database(folder, settings.threads) as db:
+        for day in days:
+            db.execute("CREATE OR REPLACE TABLE answered (id TEXT, entity TEXT, time TIMESTAMPTZ, features TEXT)")
+            for part in answered_parts(model.name, day, settings.log, ANSWERED):
+                db.register("part", part)
+                entity = "coalesce(user_id, prediction_id)"
+                db.execute(f"INSERT INTO answered SELECT prediction_id, {entity}, time, features FROM part")
+                db.unregister("part")
+            rows = db.sql(
+                f"SELECT id AS {ID}, entity AS {ENTITY}, time AS {EVENT}, time AS {MET}, {', '.join(values)} FROM "
+                f"(SELECT *, json_extract_string(features, [{keys}]) AS v FROM answered) ORDER BY time, id"
+            ).to_arrow_reader(ROW_GROUP)
+            write_days(_once(rows), [], schema, [day], partial(_path, folder))
+
+
+def _once(rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
+    """Without rows that have the identifier of the row before them."""
+
+    def fresh() -> Iterator[pa.RecordBatch]:
+        last = None
+        for batch in rows:
+            ids = batch.column(ID).to_numpy(zero_copy_only=False)
+            if len(ids):
+                new = ids != np.concatenate([[last], ids[:-1]])
+                last = ids[-1]
+                yield batch if new.all() else batch.filter(pa.array(new))
+
+    return pa.RecordBatchReader.from_batches(rows.schema, fresh())
 
 
 def _pointer(name: str) -> str:
@@ -133,45 +152,17 @@ def _pointer(name: str) -> str:
     return "/" + name.replace("~", "~0").replace("/", "~1")
 
 
-def _write_days(table: pa.Table, more: list[str], schema: Schema, days: list[date], folder: Path) -> None:
-    """One file a day, whole or not at all."""
-    columns: dict[str, pa.Array] = {
-        name: table.column(name).cast(pa.string()).combine_chunks() for name in (ID, ENTITY)
-    }
-    for name in (EVENT, MET):
-        columns[name] = table.column(name).cast(pa.timestamp("us", "UTC")).combine_chunks()
-    columns |= {name: table.column(name).combine_chunks() for name in more}
-    bad: dict[str, np.ndarray] = {}
-    for name, kind in schema.features.items():
-        column = table.column(name).combine_chunks()
-        if kind == "number":
-            values, unread = typed_number(column)
-            bad[name] = unread | np.isinf(values)
-            columns[name] = pa.array(values, pa.float64(), from_pandas=True)
-        else:
-            columns[name] = pa.array(typed_category(column), pa.string(), from_pandas=True)
-    refused = np.any(list(bad.values()), axis=0) if bad else np.zeros(table.num_rows, dtype=bool)
-    typed = pa.table(columns)
-    met = typed.column(MET).to_pandas().dt.date.to_numpy()
-    for day in days:
-        today = np.asarray(met == day)
-        counted: dict[str, int] = {
-            name: int((mask & today).sum()) for name, mask in bad.items() if (mask & today).any()
-        }
-        rows = typed.filter(pa.array(today & ~refused)).replace_schema_metadata({UNREADABLE: json.dumps(counted)})
-        path = _path(folder, day)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        pq.write_table(rows, temporary, compression="zstd", row_group_size=ROW_GROUP)
-        temporary.replace(path)
+def labels_known(
+    model: ModelConfig, since: datetime, cutoff: datetime, settings: Settings, wanted: Wanted | None = None
+) -> pd.DataFrame:
+    """Labels of rows met from `since` on, as known at the cut-off: index id, columns `label` (text) and `known_at`.
 
-
-def labels_known(model: ModelConfig, since: datetime, cutoff: datetime, settings: Settings) -> pd.DataFrame:
-    """Labels of rows met from `since` on, as known at the cut-off: index id, columns `label` (text) and `known_at`."""
+    `wanted`: only labels of these; they are read piece by piece, so that memory holds no more than them.
+    """
     if model.monitoring.data == "predictions":
         with RolloutStore(settings.database_url) as store:
-            found = store.labels(since.timestamp(), cutoff.timestamp())
-        rows = [(one.prediction_id, _plain(one.actual), one.received_at) for one in found]
-        frame = pd.DataFrame(rows, columns=[ID, "label", "known_at"])
+            parts = [_told(some, wanted) for some in store.labels(since.timestamp(), cutoff.timestamp())]
+        frame = pd.concat([_told([], None), *parts], ignore_index=True)
         frame["known_at"] = pd.to_datetime(frame["known_at"], unit="s", utc=True)
         return _by_id(frame)
     with database(_scratch(model, settings), settings.threads) as db:
@@ -189,11 +180,30 @@ def labels_known(model: ModelConfig, since: datetime, cutoff: datetime, settings
             )
             SELECT id AS {ID}, CAST(label AS VARCHAR) AS label, known_at FROM last
             WHERE label IS NOT NULL AND known_at <= {instant(cutoff)} AND met >= {instant(since)} ORDER BY id"""
-        table = db.sql(query).to_arrow_table()
-    frame = table.to_pandas()
+        rows = db.sql(query).to_arrow_reader(ROW_GROUP)
+        parts = [_some(batch, wanted) for batch in rows]
+        frame = pa.Table.from_batches(parts, rows.schema).to_pandas()
     frame["known_at"] = pd.to_datetime(frame["known_at"], utc=True)
     frame["label"] = frame["label"].astype(object)
     return _by_id(frame)
+
+
+def _told(labels: Sequence[Label], wanted: Wanted | None) -> pd.DataFrame:
+    """What the service was told, as a frame; `known_at` in seconds since 1970."""
+    if wanted is not None and labels:
+        mask = wanted(np.array([one.prediction_id for one in labels], dtype=object))
+        labels = [one for one, mine in zip(labels, mask, strict=True) if mine]
+    return pd.DataFrame({
+        ID: pd.Series([one.prediction_id for one in labels], dtype=object),
+        "label": pd.Series([_plain(one.actual) for one in labels], dtype=object),
+        "known_at": pd.Series([one.received_at for one in labels], dtype=np.float64),
+    })  # fmt: skip
+
+
+def _some(batch: pa.RecordBatch, wanted: Wanted | None) -> pa.RecordBatch:
+    if wanted is None:
+        return batch
+    return batch.filter(pa.array(wanted(batch.column(ID).to_numpy(zero_copy_only=False))))
 
 
 def _by_id(frame: pd.DataFrame) -> pd.DataFrame:

@@ -68,7 +68,9 @@ class DayPerformance:
     mature: tuple[Window, ...]
     """The newest windows whose labels are known; the same ones where labels come at once."""
     labelled_rows: int
-    """Labelled rows that the champion has never seen."""
+    """Labelled rows that the champion has never seen; of a sample, about so many."""
+    share: float
+    """Of the rows that was looked at."""
     labelled_until: datetime | None
     lag_days: tuple[float, float] | None
     """Age at which half and nine tenths of the labels have come."""
@@ -113,7 +115,8 @@ def measure_day(
     return DayPerformance(
         newest=tuple(newest),
         mature=tuple(mature),
-        labelled_rows=int(rows.known.sum()),
+        labelled_rows=round(int(rows.known.sum()) / rows.share),
+        share=rows.share,
         labelled_until=_instant(labelled.max()) if len(labelled) else None,
         lag_days=(curve.lag_days(0.5), curve.lag_days(0.9)) if math.isfinite(lag) else None,
         concept=concept,

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.adapters.day_sketches import typed_features
-from pipeline.adapters.observed import ENTITY, EVENT, ID, ONE_DAY, day_start, labels_known, observed_days
+from pipeline.adapters.observed import ONE_DAY, day_start, labels_known, observed_days
+from pipeline.adapters.observed_files import ENTITY, EVENT, ID
 from pipeline.adapters.training_rows import find_classes
 from pipeline.config import ModelConfig
 from pipeline.core.decision import Payoff

@@ -43,6 +43,8 @@ class Arms:
     """Users who met both; they count for neither."""
     displaced: int = 0
     """Units answered by another variant than their bucket says, such as testers; they count for neither."""
+    looked_at: float = 1.0
+    """Share of the units that these are, a power of one half; below 1 they are a sample, of other units than before."""
 
 
 @dataclass(frozen=True)

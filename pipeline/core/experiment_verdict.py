@@ -5,6 +5,7 @@ All tests hold however often one looks (`experiment_tests`), so that a rollout m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from pipeline.core.experiment import Arms, Decision, RolloutPolicy, RolloutVerdict, Step
@@ -40,12 +41,25 @@ def judge(arms: Arms, policy: RolloutPolicy, step: Step) -> RolloutVerdict:
     return _Judgement(arms, policy, step).verdict()
 
 
+def _weight(looked_at: float) -> float:
+    """Part of the error probability for looks at this share of the units, a power of one half.
+
+    Each look may be at any number of units, but all at one growing set of them. Where a step becomes too large and its
+    half is looked at, another set begins: the error probabilities of all that can follow, .9, .09, .009, ..., sum to 1.
+
+    >>> [round(_weight(share), 4) for share in (1, 0.5, 0.25)]
+    [0.9, 0.09, 0.009]
+    """
+    return 0.9 * 10 ** math.log2(looked_at)
+
+
 class _Judgement:
     """One look at one step."""
 
     def __init__(self, arms: Arms, policy: RolloutPolicy, step: Step) -> None:
         self.arms, self.policy, self.step = arms, policy, step
-        alpha = policy.alpha / policy.steps
+        self.weight = _weight(arms.looked_at)
+        alpha = policy.alpha / policy.steps * self.weight
         self.guard_level = alpha / 2 / GUARDS
         self.interval_level = alpha  # two-sided: the side that rolls back has half of it
         self.better = 1 if higher_is_better(policy.metric) else -1
@@ -84,6 +98,7 @@ class _Judgement:
             yield f"{name}_metric", arm.metric.mean
         yield "users_in_both", self.arms.both
         yield "displaced_units", self.arms.displaced
+        yield "looked_at", self.arms.looked_at
 
     @property
     def _margin(self) -> float:
@@ -158,7 +173,7 @@ class _Judgement:
         ours, theirs, both = self.arms.challenger.units, self.arms.champion.units, self.arms.both
         p_value = mismatch(ours, theirs, self.step.share)
         self.figures["srm_p"] = p_value
-        if p_value <= SRM_LEVEL / self.policy.steps:
+        if p_value <= SRM_LEVEL / self.policy.steps * self.weight:
             share = ours / (ours + theirs)
             return [
                 f"sample-ratio mismatch: {ours:,} of {ours + theirs:,} units, {share:.2%}, met the challenger where "

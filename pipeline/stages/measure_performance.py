@@ -104,6 +104,7 @@ def _body(found: DayPerformance, predecessor: tuple[int, Difference] | None) -> 
         "newest": [_window(window) for window in found.newest],
         "mature": [_window(window) for window in found.mature],
         "labelled_rows": found.labelled_rows,
+        "looked_at": found.share,
         "labelled_until": found.labelled_until.isoformat() if found.labelled_until else None,
         "lag_days": found.lag_days,
         "concept": asdict(found.concept) if finite and found.concept else None,
@@ -149,7 +150,8 @@ def _write(
     gap = body["predecessor"]
     alarms = open_alarms(AlarmState.from_json(body["state"]))
     news = told(kept)
-    windows = [_summary(window, primary) for window in _both(body)]
+    share = body.get("looked_at", 1.0)
+    windows = [_summary(window, primary, share) for window in _both(body)]
     return MeasurePerformanceRecord(
         key=key,
         status="ok",
@@ -177,7 +179,7 @@ def _both(body: dict[str, Any]) -> list[dict[str, Any]]:
     return newest + [window for window in body["mature"] if window not in newest]
 
 
-def _summary(window: dict[str, Any], primary: str) -> PerformanceWindow:
+def _summary(window: dict[str, Any], primary: str, share: float) -> PerformanceWindow:
     realised = window["realised"]
     drop, found, estimate = realised["drop"], realised["metrics"].get(primary), window["estimates"].get(primary)
     return PerformanceWindow(
@@ -186,7 +188,7 @@ def _summary(window: dict[str, Any], primary: str) -> PerformanceWindow:
         realised=Interval(**found) if found else None, drop=drop["value"] if drop else None,
         p_worse=drop["p_worse"] if drop else None,
         estimated=Interval(estimate["value"], estimate["low"], estimate["high"]) if estimate else None,
-        told=realised["told"],
+        told=realised["told"] + (f"; in a sample of {share:.2%} of the rows" if share < 1 else ""),
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from pipeline.adapters import experiment_data
 from pipeline.adapters.promotion import is_withdrawn
 from pipeline.adapters.registry import Registry
 from pipeline.adapters.trials import Why, advance, withdraw
@@ -242,6 +243,19 @@ def test_answers_that_are_missing_from_the_log_hold_the_rollout(world):
     assert verdict.decision == "hold"
     assert verdict.reasons[0].startswith("sample-ratio mismatch")
     assert world.plan.share == 0.5
+
+
+def test_of_more_answers_than_can_be_held_a_sample_of_whole_users_is_judged_by_a_part_of_alpha(world, monkeypatch):
+    monkeypatch.setattr(experiment_data, "MOST_ANSWERS", 2_400)
+    world.deploy(**{"deployment.rollout.shares": [0.5]})
+    cutoff = world.traffic(4_000, wrong=0.4, users=1_000)
+    verdict = world.judge(cutoff)
+    assert verdict.decision == "roll_back", verdict.reasons
+    assert verdict.figures["looked_at"] == 0.5
+    units = verdict.figures["champion_units"] + verdict.figures["challenger_units"]
+    answers = verdict.figures["champion_answers"] + verdict.figures["challenger_answers"]
+    assert units == pytest.approx(491, abs=60)
+    assert answers / units == pytest.approx(4_000 / 982, rel=0.1)
 
 
 def test_a_newer_version_that_passes_the_gate_takes_the_challengers_place(world):

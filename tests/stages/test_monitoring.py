@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.adapters import met_rows
+from pipeline.adapters.champion_reference import champion_as_of
 from pipeline.adapters.champions import champion_of
 from pipeline.adapters.observed import labels_known
 from pipeline.adapters.registry import Registry
@@ -163,7 +165,9 @@ def test_a_broken_sensor_calls_a_person_opens_the_breaker_and_retrains_nothing(w
     assert watched(model, settings, "2025-08-18").action == "nothing"
 
 
-def test_what_the_service_answered_is_watched_by_its_log_and_by_the_labels_that_came_back(write_model, settings):
+def test_what_the_service_answered_is_watched_by_its_log_and_by_the_labels_that_came_back(
+    write_model, settings, monkeypatch
+):
     frame = many()
     model = started(write_model, settings, frame, {"monitoring.data": "predictions"})
     champion = champion_of(model.name, settings)
@@ -195,6 +199,23 @@ def test_what_the_service_answered_is_watched_by_its_log_and_by_the_labels_that_
     assert abs(window.drop) < 0.06
     known = labels_known(model, datetime(2025, 8, 1, tzinfo=UTC), datetime(2025, 8, 5, tzinfo=UTC), settings)
     assert (known["known_at"] <= pd.Timestamp("2025-08-05", tz="UTC")).all()
+    _of_more_rows_than_can_be_held_a_sample_tells_of_every_day(model, settings, monkeypatch)
+
+
+def _of_more_rows_than_can_be_held_a_sample_tells_of_every_day(model, settings, monkeypatch) -> None:
+    cutoff = datetime(2025, 8, 9, tzinfo=UTC)
+    champion = champion_as_of(model, cutoff, settings)
+    assert champion is not None
+    days = (date(2025, 8, 1), date(2025, 8, 8))
+    whole = met_rows.met_rows(champion, model, *days, cutoff, settings)
+    monkeypatch.setattr(met_rows, "MOST_ROWS", 600)
+    few = met_rows.met_rows(champion, model, *days, cutoff, settings)
+    assert (whole.share, few.share) == (1.0, 0.25)
+    assert len(whole.event) == 2_000
+    assert len(few.event) == pytest.approx(500, abs=80)
+    assert np.unique(few.event.astype("datetime64[D]"), return_counts=True)[1].min() > 35
+    assert few.known.mean() == pytest.approx(whole.known.mean(), abs=0.03)
+    assert set(few.event) <= set(whole.event)
 
 
 def test_monitors_show_their_values_and_their_age(write_model, settings):
