@@ -217,7 +217,15 @@ class RolloutStore:
         values = {"actual": json.dumps(actual), "received_at": time.time() if received_at is None else received_at}
         try:
             with self._database.transaction(writes=True) as connection:
-                again = sa.update(feedback).where(which).values(values | {"times": feedback.c.times + 1})
+                # The same label told again became known when it was told first.
+                first = sa.case(
+                    (feedback.c.actual == values["actual"], feedback.c.received_at), else_=values["received_at"]
+                )
+                again = (
+                    sa.update(feedback)
+                    .where(which)
+                    .values(values | {"received_at": first, "times": feedback.c.times + 1})
+                )
                 if connection.execute(again).rowcount:
                     return False
                 connection.execute(sa.insert(feedback).values(values | {"prediction_id": prediction_id, "times": 1}))

@@ -48,7 +48,7 @@ def sketch_day(day: ObservedDay, champion: ChampionReference, settings: Settings
                 said += sketch(champion.prediction.bins, table.to_batches(), 1)
         return said
 
-    home = settings.home / "sketches" / champion.model.name
+    home = settings.home / "sketches" / champion.model.name / day.path.parent.name
     mine = f"{day.day.isoformat()}.{champion.register.digest[:16]}.sketch"
     return SketchedDay(
         day,

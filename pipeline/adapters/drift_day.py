@@ -146,7 +146,7 @@ def _events(
         unseen_share=watch.max_bad_share, unparseable_share=watch.max_bad_share, range_share=watch.max_bad_share,
         volume_low=watch.volume.min_share, volume_high=watch.volume.max_share, max_age_hours=watch.max_silence_hours,
     )  # fmt: skip
-    rows = day.features.rows + sum(day.observed.unreadable.values())
+    rows = day.observed.arrived
     columns = [_counts(name, day, champion, rows) for name in champion.schema.features]
     table = TableCounts(rows, tuple(past_rows[-SETTLED_DAYS:]), age)
     return schema_events(columns, table, rules)

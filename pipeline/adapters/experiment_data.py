@@ -22,6 +22,7 @@ from pipeline.core.buckets import bucket
 from pipeline.core.decision import Payoff
 from pipeline.core.experiment import Arm, Arms
 from pipeline.core.experiment_rows import metric_values, residuals, sample_of
+from pipeline.core.labels import class_index
 from pipeline.core.package import MANIFEST, Manifest
 from pipeline.core.paired import Judged
 from pipeline.core.sampling import thin
@@ -135,8 +136,7 @@ class _Side:
         """Class index, -1 for a class that the model does not know; or the number, NaN where it is none."""
         if self.model.task == "regression":
             return pd.to_numeric(pd.Series(label), errors="coerce").to_numpy(dtype=np.float64)
-        classes = pd.Index([str(c) for c in self.manifest.signature.classes], dtype=object)
-        return np.asarray(classes.get_indexer(pd.Index(label, dtype=object)), dtype=np.float64)
+        return class_index(label, [str(c) for c in self.manifest.signature.classes]).astype(np.float64)
 
     def arm(self, answers: pd.DataFrame, weighed: pd.DataFrame, units: int, slow_from: float) -> Arm:
         """What this variant did."""

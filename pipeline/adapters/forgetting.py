@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from pipeline.adapters.duck import RowGroups
 from pipeline.adapters.frames import batches
-from pipeline.adapters.observed_files import ENTITY, UNREADABLE
+from pipeline.adapters.observed_files import ENTITY, REFUSED
 from pipeline.adapters.store import exclusive
 from pipeline.config import load_model, model_names
 from pipeline.settings import Settings
@@ -41,6 +41,6 @@ def _forget(path: Path, user_id: str) -> int:
         for batch in batches(path):
             keep = pc.fill_null(pc.not_equal(batch[ENTITY], user_id), True)
             groups.add(pa.Table.from_batches([batch.filter(keep)]).replace_schema_metadata())
-        groups.close({UNREADABLE: footer.metadata[UNREADABLE.encode()].decode()})
+        groups.close({REFUSED: footer.metadata[REFUSED.encode()].decode()})
     temporary.replace(path)
     return int(footer.num_rows) - groups.rows

@@ -17,6 +17,7 @@ from pipeline.adapters.frames import batches
 from pipeline.adapters.observed import day_start, labels_known, observed_days
 from pipeline.adapters.observed_files import ENTITY, EVENT, ID
 from pipeline.config import ModelConfig
+from pipeline.core.labels import class_index
 from pipeline.core.paired import Judged
 from pipeline.core.sampling import in_sample, thin
 from pipeline.records import RegisterRecord
@@ -120,4 +121,4 @@ def unseen(rows: MetRows, registers: Sequence[RegisterRecord]) -> MetRows:
 def _actual(label: Array, champion: ChampionReference) -> Array:
     if champion.model.task == "regression":
         return pd.to_numeric(pd.Series(label), errors="coerce").to_numpy(dtype=np.float64)
-    return np.asarray(pd.Index(champion.classes, dtype=object).get_indexer(pd.Index(label, dtype=object)))
+    return class_index(label, champion.classes)

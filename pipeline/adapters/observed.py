@@ -17,10 +17,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.adapters.duck import ROW_GROUP, database, instant, quoted, text
-from pipeline.adapters.observed_files import ENTITY, EVENT, ID, MET, UNREADABLE, write_days
+from pipeline.adapters.frames import typed_category
+from pipeline.adapters.observed_files import ENTITY, EVENT, ID, MET, REFUSED, write_days
 from pipeline.adapters.snapshots import ROW, load_source
 from pipeline.adapters.sources import open_table
 from pipeline.adapters.store import exclusive
@@ -46,6 +48,13 @@ class ObservedDay:
     rows: int
     unreadable: dict[str, int]
     """Values, by column, for which a server would have refused the row: no number, or not finite. Not among `rows`."""
+    refused: int
+    """Rows with such values."""
+
+    @property
+    def arrived(self) -> int:
+        """All rows of the day."""
+        return self.rows + self.refused
 
 
 def observed_days(
@@ -55,7 +64,7 @@ def observed_days(
 
     Raises BadConfiguration where the rows of the source belong to no day, SourceUnreadable, OutsideFailure.
     """
-    folder = settings.home / "observed" / model.name / schema.digest[:16]
+    folder = settings.home / "observed" / model.name / f"{model.monitoring.data}-{schema.digest[:16]}"
     days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
     with exclusive(folder / ".lock"):
         missing = [day for day in days if not _path(folder, day).is_file()]
@@ -65,7 +74,8 @@ def observed_days(
     for day in days:
         path = _path(folder, day)
         footer = pq.read_metadata(path)
-        yield ObservedDay(day, path, footer.num_rows, json.loads(footer.metadata[UNREADABLE.encode()]))
+        counted = json.loads(footer.metadata[REFUSED.encode()])
+        yield ObservedDay(day, path, footer.num_rows, counted["values"], counted["rows"])
 
 
 def newest_row(days: Sequence[ObservedDay]) -> datetime | None:
@@ -94,21 +104,22 @@ def _from_source(model: ModelConfig, schema: Schema, days: list[date], folder: P
         )
     table = open_table(model.source)
     more = [c for c in model.judged_columns if c not in schema.features and c in table.schema.names]
-    table.require([*schema.features])
     start, end = day_start(days[0]), day_start(days[-1]) + ONE_DAY
     with database(folder, settings.threads) as db:
         load_source(db, table, model)
         entity = _entity(model)
         columns = [
-            f"concat_ws('|', {entity}, strftime(happened, '%Y-%m-%dT%H:%M:%S.%f')) AS {ID}", f"{entity} AS {ENTITY}",
-            f"happened AS {EVENT}", f"greatest(happened, arrived) AS {MET}",
-            *(quoted(c) for c in (*more, *schema.features)),
+            f"concat_ws('|', {entity}, strftime(__happened, '%Y-%m-%dT%H:%M:%S.%f')) AS {ID}", f"{entity} AS {ENTITY}",
+            f"__happened AS {EVENT}", f"greatest(__happened, __arrived) AS {MET}",
+            *(quoted(c) for c in more),
+            # A column that has vanished is one without values: an event of the day, and no end of watching.
+            *(quoted(c) if c in table.schema.names else f"NULL::TEXT AS {quoted(c)}" for c in schema.features),
         ]  # fmt: skip
         query = (
             f"WITH {_timed(model)} SELECT {', '.join(columns)} FROM (SELECT *, row_number() OVER "
-            f"(PARTITION BY {_key(model)} ORDER BY greatest(happened, arrived), {ROW}) AS copy FROM timed) "
-            f"WHERE copy = 1 AND greatest(happened, arrived) >= {instant(start)} "
-            f"AND greatest(happened, arrived) < {instant(end)} ORDER BY {MET}, {ID}, {ROW}"
+            f"(PARTITION BY {_key(model)} ORDER BY greatest(__happened, __arrived), {ROW}) AS __copy FROM timed) "
+            f"WHERE __copy = 1 AND greatest(__happened, __arrived) >= {instant(start)} "
+            f"AND greatest(__happened, __arrived) < {instant(end)} ORDER BY {MET}, {ID}, {ROW}"
         )
         write_days(db.sql(query).to_arrow_reader(ROW_GROUP), more, schema, days, partial(_path, folder))
 
@@ -170,22 +181,22 @@ def labels_known(
         target, days = quoted(model.target.column), model.target.known_after_days
         query = f"""
             WITH {_timed(model)}, known AS (
-                SELECT *, concat_ws('|', {_entity(model)}, strftime(happened, '%Y-%m-%dT%H:%M:%S.%f')) AS id
-                FROM timed WHERE arrived <= {instant(cutoff)} AND happened < {instant(cutoff)}
+                SELECT concat_ws('|', {_entity(model)}, strftime(__happened, '%Y-%m-%dT%H:%M:%S.%f')) AS {ID}, {ROW},
+                    {target} AS __label, __happened, __arrived
+                FROM timed WHERE __arrived <= {instant(cutoff)} AND __happened < {instant(cutoff)}
             ), last AS (
-                SELECT id, arg_max({target}, (arrived, -{ROW})) AS label,
-                    greatest(min(arrived) FILTER ({target} IS NOT NULL), any_value(happened)
-                        + INTERVAL ({days * 86_400}) SECOND) AS known_at, min(greatest(happened, arrived)) AS met
-                FROM known GROUP BY id
+                SELECT {ID}, arg_max(__label, (__arrived, -{ROW})) AS label,
+                    greatest(min(__arrived) FILTER (__label IS NOT NULL), any_value(__happened)
+                        + INTERVAL ({days * 86_400}) SECOND) AS known_at, min(greatest(__happened, __arrived)) AS met
+                FROM known GROUP BY {ID}
             )
-            SELECT id AS {ID}, CAST(label AS VARCHAR) AS label, known_at FROM last
-            WHERE label IS NOT NULL AND known_at <= {instant(cutoff)} AND met >= {instant(since)} ORDER BY id"""
+            SELECT {ID}, label, known_at FROM last
+            WHERE label IS NOT NULL AND known_at <= {instant(cutoff)} AND met >= {instant(since)} ORDER BY {ID}"""
         rows = db.sql(query).to_arrow_reader(ROW_GROUP)
-        parts = [_some(batch, wanted) for batch in rows]
-        frame = pa.Table.from_batches(parts, rows.schema).to_pandas()
+        parts = [_some(batch, wanted).to_pandas() for batch in rows]
+    frame = pd.concat([_told([], None), *parts], ignore_index=True)
     frame["known_at"] = pd.to_datetime(frame["known_at"], utc=True)
-    frame["label"] = frame["label"].astype(object)
-    return _by_id(frame)
+    return _by_id(frame[frame["label"].notna()])
 
 
 def _told(labels: Sequence[Label], wanted: Wanted | None) -> pd.DataFrame:
@@ -201,9 +212,13 @@ def _told(labels: Sequence[Label], wanted: Wanted | None) -> pd.DataFrame:
 
 
 def _some(batch: pa.RecordBatch, wanted: Wanted | None) -> pa.RecordBatch:
-    if wanted is None:
-        return batch
-    return batch.filter(pa.array(wanted(batch.column(ID).to_numpy(zero_copy_only=False))))
+    """The wanted ones, their labels written as the classes are: 1.0 is 1."""
+    if wanted is not None:
+        batch = batch.filter(pa.array(wanted(batch.column(ID).to_numpy(zero_copy_only=False))))
+    label = batch.column("label")
+    if pa.types.is_floating(label.type):
+        label = pc.if_else(pc.is_nan(label), None, label)
+    return batch.set_column(1, "label", pa.array(typed_category(label), pa.string(), from_pandas=True))
 
 
 def _by_id(frame: pd.DataFrame) -> pd.DataFrame:
@@ -238,7 +253,7 @@ def _timed(model: ModelConfig) -> str:
     event = quoted(f"__instant_{model.time.event}")
     arrival = quoted(f"__instant_{model.time.arrival}") if model.time.arrival else event
     return (
-        f"timed AS (SELECT *, {event} AS happened, {arrival} AS arrived FROM source "
+        f"timed AS (SELECT *, {event} AS __happened, {arrival} AS __arrived FROM source "
         f"WHERE {event} IS NOT NULL AND {arrival} IS NOT NULL)"
     )
 
@@ -252,4 +267,4 @@ def _entity(model: ModelConfig) -> str:
 
 
 def _key(model: ModelConfig) -> str:
-    return f"{_entity(model)}, happened"
+    return f"{_entity(model)}, __happened"

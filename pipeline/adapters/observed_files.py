@@ -17,8 +17,8 @@ from pipeline.adapters.frames import typed_category, typed_number
 from pipeline.core.schema import Schema
 
 ID, ENTITY, EVENT, MET = "__id", "__entity", "__event", "__met"
-UNREADABLE = "evergreen.unreadable"
-"""Key of a file's metadata: values, by column, for which a server would have refused the row, as JSON."""
+REFUSED = "evergreen.refused"
+"""Key of a file's metadata: `values`, by column, for which a server would have refused the row, and `rows`, as JSON."""
 DAY_MICROSECONDS = 86_400_000_000
 EPOCH = date(1970, 1, 1).toordinal()
 
@@ -52,7 +52,8 @@ def write_days(
                     file.finish()
                     file = _DayFile(waiting.pop(0), path_of, kinds)
                 today = met == ordinal
-                file.add(typed.filter(pa.array(today & ~refused)), {n: int((b & today).sum()) for n, b in bad.items()})
+                file.add(typed.filter(pa.array(today & ~refused)), {n: int((b & today).sum()) for n, b in bad.items()},
+                         int((refused & today).sum()))  # fmt: skip
         file.finish()
         for day in waiting:
             file = _DayFile(day, path_of, kinds)
@@ -86,14 +87,16 @@ class _DayFile:
         self._temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
         self._groups = RowGroups(self._temporary, kinds)
         self._unreadable: Counter[str] = Counter()
+        self._refused = 0
 
-    def add(self, rows: pa.Table, unreadable: dict[str, int]) -> None:
+    def add(self, rows: pa.Table, unreadable: dict[str, int], refused: int) -> None:
         self._groups.add(rows)
         self._unreadable.update({name: count for name, count in unreadable.items() if count})
+        self._refused += refused
 
     def finish(self) -> None:
         """It is there."""
-        self._groups.close({UNREADABLE: json.dumps(dict(self._unreadable))})
+        self._groups.close({REFUSED: json.dumps({"values": dict(self._unreadable), "rows": self._refused})})
         self._temporary.replace(self._path)
 
     def drop(self) -> None:

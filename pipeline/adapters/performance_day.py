@@ -197,7 +197,8 @@ def _ripe(rows: MetRows, window: Window | None) -> MetRows | None:
     if window is None or not window.realised.mature:
         return None
     part = rows.between(day_start(window.first), day_start(window.last + ONE_DAY))
-    return part.only(part.known & (part.actual >= 0 if part.actual.dtype.kind == "i" else np.isfinite(part.actual)))
+    usable = part.known & (part.actual >= 0 if part.actual.dtype.kind == "i" else np.isfinite(part.actual))
+    return part.only(usable) if usable.any() else None
 
 
 def _concept(

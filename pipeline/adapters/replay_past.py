@@ -18,6 +18,7 @@ from pipeline.adapters.observed_files import ENTITY, EVENT, ID
 from pipeline.adapters.training_rows import find_classes
 from pipeline.config import ModelConfig
 from pipeline.core.decision import Payoff
+from pipeline.core.labels import class_index
 from pipeline.core.paired import Judged
 from pipeline.core.schema import Schema
 from pipeline.errors import BadConfiguration, NotEnoughData
@@ -145,7 +146,7 @@ def _numbered(
 def _target(label: pd.Series, classes: tuple[str, ...], model: ModelConfig) -> Array:
     if model.task == "regression":
         return np.asarray(pd.to_numeric(label, errors="coerce").to_numpy(dtype=np.float64))
-    return np.asarray(pd.Index(classes, dtype=object).get_indexer(pd.Index(label.astype(object))))
+    return class_index(label.to_numpy(dtype=object), classes)
 
 
 def instant(value: np.datetime64) -> datetime:

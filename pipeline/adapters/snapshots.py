@@ -142,19 +142,19 @@ def _place(db: duckdb.DuckDBPyConnection, model: ModelConfig, cutoff: datetime) 
     db.execute(f"""
         CREATE TABLE placed AS
         WITH timed AS (
-            SELECT *, {event} AS happened, {arrival} AS arrived, CASE {" ".join(bad)}
-                WHEN NOT ({event} < {instant(cutoff)} AND {arrival} <= {instant(cutoff)}) THEN 'later' END AS fate
+            SELECT *, {event} AS __happened, {arrival} AS __arrived, CASE {" ".join(bad)}
+                WHEN NOT ({event} < {instant(cutoff)} AND {arrival} <= {instant(cutoff)}) THEN 'later' END AS __fate
             FROM source
         ), ranked AS (
-            SELECT {ROW}, fate, happened, arrived,
-                max(arrived) OVER states AS last_arrival,
-                row_number() OVER (PARTITION BY {parts}, {keyless}, fate, arrived ORDER BY {ROW}) AS copy
-            FROM timed WINDOW states AS (PARTITION BY {parts}, {keyless}, fate)
+            SELECT {ROW}, __fate, __happened, __arrived,
+                max(__arrived) OVER states AS __last_arrival,
+                row_number() OVER (PARTITION BY {parts}, {keyless}, __fate, __arrived ORDER BY {ROW}) AS __copy
+            FROM timed WINDOW states AS (PARTITION BY {parts}, {keyless}, __fate)
         )
-        SELECT {ROW}, greatest(happened, arrived) AS known_at,
-            happened + INTERVAL ({days * 86_400}) SECOND AS matures,
-            coalesce(fate, CASE WHEN arrived < last_arrival THEN 'superseded'
-                                WHEN copy > 1 THEN {text(f"duplicate {_plain((*model.entity, model.time.event))}")}
+        SELECT {ROW}, greatest(__happened, __arrived) AS known_at,
+            __happened + INTERVAL ({days * 86_400}) SECOND AS matures,
+            coalesce(__fate, CASE WHEN __arrived < __last_arrival THEN 'superseded'
+                                WHEN __copy > 1 THEN {text(f"duplicate {_plain((*model.entity, model.time.event))}")}
                                 ELSE 'known' END) AS fate
         FROM ranked""")
 

@@ -43,6 +43,7 @@ def detect_drift(model: ModelConfig, context: RunContext, settings: Settings) ->
         first += ONE_DAY
     if last < first:
         told = f"version {champion.register.version} knows all up to {champion.cutoff.isoformat()}: no day is new to it"
+        _rest(model, context, settings)
         return _nothing("no new day", told, model, context, champion)
     with WatchStore(settings.database_url) as store:
         kept, fresh = _checked(first, last, champion, model, context, store, settings)
@@ -88,6 +89,17 @@ def _checked(
         if day == last:
             return kept, fresh
         day += ONE_DAY
+
+
+def _rest(model: ModelConfig, context: RunContext, settings: Settings) -> None:
+    """The monitor lives, and what it said of the champion before is over."""
+    if context.kind == "backfill":
+        return
+    from pipeline.gauges import GaugeStore
+
+    with GaugeStore(settings.database_url) as gauges:
+        gauges.replace(model.name, "drift", [], context.cutoff, datetime.now(UTC), rows=0,
+                       max_age_seconds=model.monitoring.max_silence_hours * 3600)  # fmt: skip
 
 
 def _body(found: DayDrift, rows: int) -> dict[str, Any]:

@@ -11,12 +11,13 @@ import pytest
 
 from pipeline.adapters import duck, observed
 from pipeline.adapters.forgetting import forget_observed
-from pipeline.adapters.observed import observed_days
+from pipeline.adapters.observed import labels_known, observed_days
 from pipeline.adapters.observed_files import ENTITY, ID, MET
 from pipeline.core.schema import Schema
 from pipeline.log_rows import COLUMNS
 from pipeline.log_store import open_store
 from pipeline.prediction_files import encode
+from pipeline.rollout import RolloutStore
 from tests.conftest import customers
 from tests.predictions import entry
 
@@ -64,10 +65,24 @@ def test_a_number_that_cannot_be_read_is_counted_and_its_row_is_none_even_after_
     odd = {3: "many", 4: None, 5: "inf", 6: " 6 "}
     put(settings, "a", [answer(n, tenure=odd.get(n, n)) for n in range(12)])
     (day,) = observed_days(model, SCHEMA, FIRST.date(), FIRST.date(), settings)
-    assert (day.rows, day.unreadable) == (10, {"tenure": 2})
+    assert (day.rows, day.unreadable, day.refused, day.arrived) == (10, {"tenure": 2}, 2, 12)
     assert pq.read_table(day.path)["tenure"].to_pylist()[3:5] == [None, 6.0]
     assert forget_observed("u1", None, settings) == 4
     (again,) = observed_days(model, SCHEMA, FIRST.date(), FIRST.date(), settings)
     assert (again.rows, again.unreadable) == (6, {"tenure": 2})
     assert set(pq.read_table(again.path)[ENTITY].to_pylist()) == {"u0", "u2"}
     assert forget_observed("u1", None, settings) == 0
+
+
+def test_a_label_told_again_was_known_when_it_was_told_first_and_a_correction_when_it_came(model, settings):
+    with RolloutStore(settings.database_url) as store:
+        for actual, received in ((True, 100.0), (True, 200.0)):
+            store.take_feedback("same", actual, received)
+        for actual, received in ((0, 100.0), (1, 200.0)):
+            store.take_feedback("corrected", actual, received)
+    cutoff = datetime.fromtimestamp(150, UTC)
+    early = labels_known(model, datetime.fromtimestamp(0, UTC), cutoff, settings)
+    assert early["label"].to_dict() == {"same": "1"}
+    late = labels_known(model, datetime.fromtimestamp(0, UTC), FIRST, settings)
+    assert late["label"].to_dict() == {"same": "1", "corrected": "1"}
+    assert [one.timestamp() for one in late["known_at"].sort_index()] == [200, 100]

@@ -23,7 +23,7 @@ from pipeline.retraining import carry_out, report
 from pipeline.rollout import RolloutStore
 from pipeline.stages import MONITORING, run_stage
 from serving.prediction_log import PredictionLog, new_prediction_id
-from tests.conftest import LENIENT, at, customers, turn
+from tests.conftest import LENIENT, MODEL, at, customers, turn
 from tests.predictions import write_entry
 
 CHAMPION = "2025-08-01"
@@ -246,3 +246,48 @@ def test_a_day_without_any_rows_is_an_event_and_not_a_crash(write_model, setting
     end = frame["event_time"].max().date() + timedelta(days=3)
     decision = watched(model, settings, end.isoformat())
     assert any("no rows today" in event for event in decision.performance.drift.events)
+
+
+@pytest.mark.parametrize("kind", ["float", "bool"])
+def test_labels_are_met_however_the_table_stores_them_and_whatever_its_columns_are_called(write_model, settings, kind):
+    frame = many()
+    columns = {"customer": "id", "tenure": "copy", "charge": "fate", "event_time": "Happened", "arrived_at": "arrived"}
+    frame = frame.rename(columns=columns)
+    frame["churned"] = frame["churned"].astype({"float": float, "bool": bool}[kind])
+    text = MODEL.replace("customer", "id").replace("event_time", "Happened").replace("arrived_at", "arrived")
+    model = override(
+        write_model(frame, text.replace("positive: 1", "positive: 1" if kind == "float" else "positive: 'True'")),
+        {**FAST, **LENIENT},
+    )
+    assert turn(model, settings, CHAMPION).status == "deployed"
+    decision = watched(model, settings, "2025-08-12")
+    assert decision.performance.drift.rows == pytest.approx(100, abs=40)
+    window = decision.performance.windows[0]
+    assert (window.status, window.labelled) == ("mature", window.rows)
+    assert window.rows > 600
+    assert abs(window.drop) < 0.1
+
+
+def test_a_column_that_vanishes_calls_a_person_and_the_day_is_watched_on(write_model, settings):
+    frame = many()
+    model = started(write_model, settings, frame)
+    frame[frame["event_time"] < SHIFT].to_parquet(model.source.path)
+    watched(model, settings, "2025-08-09")
+    frame.drop(columns="charge").to_parquet(model.source.path)
+    decision = watched(model, settings, "2025-08-12")
+    assert any(event.startswith("error: charge: missing in") for event in decision.performance.drift.events)
+    assert decision.action == "call a person"
+
+
+def test_a_promotion_leaves_a_monitor_that_lives_and_no_alarm_of_the_champion_before(write_model, settings):
+    model = started(write_model, settings, shifted("tenure", 20.0))
+    watched(model, settings, "2025-08-20")
+    turn(model, settings, "2025-08-20")
+    assert champion_of(model.name, settings).version == 2
+    decision = watched(model, settings, "2025-08-20")
+    assert decision.performance.status == "no new day"
+    watched(model, settings, "2025-08-20T06:00")
+    with GaugeStore(settings.database_url) as store:
+        monitors = {one.monitor: one for one in store.read()}
+    assert monitors["drift"].as_of == monitors["performance"].as_of == datetime(2025, 8, 20, 6, tzinfo=UTC)
+    assert monitors["drift"].gauges == monitors["performance"].gauges == ()
