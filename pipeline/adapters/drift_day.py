@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import dropwhile
 
 import numpy as np
 import pandas as pd
@@ -148,7 +149,8 @@ def _events(
     )  # fmt: skip
     rows = day.observed.arrived
     columns = [_counts(name, day, champion, rows) for name in champion.schema.features]
-    table = TableCounts(rows, tuple(past_rows[-SETTLED_DAYS:]), age)
+    since_the_first = dropwhile(lambda count: count == 0, past_rows)  # a new service answered nobody before it began
+    table = TableCounts(rows, tuple(since_the_first)[-SETTLED_DAYS:], age)
     return schema_events(columns, table, rules)
 
 

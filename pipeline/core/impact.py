@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pipeline.core.metric_names import MONEY, higher_is_better
 
+LEAST_ERROR = 0.01
+
 
 def error_of(metric: str, value: float) -> float:
     """How far a metric is from perfect: the value itself for errors and losses, what is missing to 1 for scores.
 
-    >>> round(error_of("roc_auc", 0.9), 3), error_of("log_loss", 0.4)
-    (0.1, 0.4)
+    A score that seems perfect counts as LEAST_ERROR from it: shares of no error at all would say nothing.
+
+    >>> round(error_of("roc_auc", 0.9), 3), error_of("log_loss", 0.4), error_of("roc_auc", 1.0)
+    (0.1, 0.4, 0.01)
     """
-    return abs(value) if metric == MONEY or not higher_is_better(metric) else 1 - value
+    return abs(value) if metric == MONEY or not higher_is_better(metric) else max(1 - value, LEAST_ERROR)
 
 
 def lost_share(metric: str, before: float, after: float) -> float:
