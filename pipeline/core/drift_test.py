@@ -13,10 +13,14 @@ from pipeline.core.drift_calibration import Calibration, WindowCalibration
 from pipeline.core.drift_columns import QUESTIONS, Question
 from pipeline.core.drift_pairs import moved_by, pair_psi
 from pipeline.core.drift_questions import column_tests, name_rows, pair_tests
+from pipeline.core.drift_tails import cell_p_values
 from pipeline.core.drift_told import told_of, told_of_pair
 from pipeline.core.sketch import Sketch
 
 COARSE_CELLS = 10
+MOVED_LEVEL = 1e-3
+"""Chance, over all names of a category, that one is set apart for its move where nothing moved: rare enough that the
+effect of no change stays near 0."""
 PAIR_SHARE = 0.03
 """Part of a window's chance of a false alarm that all pairs together may spend."""
 
@@ -31,7 +35,7 @@ class ColumnDrift:
     p_value: float
     """Over all questions asked of the column, and weighed so that the level of the window serves columns and pairs."""
     psi: float
-    """Population stability index over ten cells and missing, less what chance gives; of a pair, see `pair_psi`."""
+    """Population stability index over some ten cells and missing, less what chance gives; of a pair, see `pair_psi`."""
     total_variation: float
     """Share of the rows that moved to another of these cells, less what chance gives; of a pair, see `moved_by`."""
     shift: float | None
@@ -122,13 +126,10 @@ def _column(name: str, p_value: float, question: Question, reference: Sketch, cu
 def coarse(column: str, reference: Sketch, current: Sketch) -> tuple[np.ndarray, np.ndarray]:
     """Rows of both in about ten cells of equal share in the reference, and missing rows: where effects are measured.
 
-    A category has its nine most frequent names and the rest.
+    A category: see `coarse_names`.
     """
     if column in reference.bins.categories:
-        before, after = name_rows(column, reference, current)
-        order = np.argsort(-before, kind="stable")
-        first, others = order[: COARSE_CELLS - 1], order[COARSE_CELLS - 1 :]
-        cells = [np.append(rows[first], rows[others].sum()) for rows in (before, after)]
+        cells = list(coarse_names(*name_rows(column, reference, current)))
         lost = reference.categories[column].missing, current.categories[column].missing
     else:
         one, other = reference.numbers[column], current.numbers[column]
@@ -138,6 +139,41 @@ def coarse(column: str, reference: Sketch, current: Sketch) -> tuple[np.ndarray,
         cells = [np.bincount(places, rows, minlength=COARSE_CELLS) for rows in (one.counts, other.counts)]
         lost = one.missing, other.missing
     return np.append(cells[0], lost[0]), np.append(cells[1], lost[1])
+
+
+def coarse_names(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of names, shape (names,), the last the sum of names not told apart, in the cells of a category's effect.
+
+    The nine most frequent names of both sides together stand alone, as a choice by the sum favours no side. Of the
+    others those that grew, and those that fell, more than chance could explain are a cell each: else a rare name that
+    takes half of the rows would be lost among the rest. Then the other known names, and those new to the reference.
+    Some names are new without any change: as many rows of the reference as were the only ones of their name (Good,
+    Biometrika 40, 1953), so up to that share the new names are set against such rows.
+
+    >>> rare = np.array([10] * 100 + [0, 0])
+    >>> before, after = coarse_names(rare, np.array([5] * 100 + [500, 0]))
+    >>> debiased_variation(before, after).__round__(2)
+    0.5
+    """
+    before, after = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
+    m, n = before.sum(), after.sum()
+    names = np.arange(len(before) - 1)
+    first = names[np.argsort(-(before + after)[:-1], kind="stable")][: COARSE_CELLS - 1]
+    rest = np.ones(len(before), dtype=bool)
+    rest[first] = False
+    told_apart = rest & (before + after > 0)
+    told_apart[-1] = False
+    chance = cell_p_values(after, before, n, m) * max(int(told_apart.sum()), 1)
+    moved = told_apart & (chance < MOVED_LEVEL)
+    rises = after * m > before * n
+    left = rest & ~moved
+    new = float(after[left & (before == 0)].sum())
+    alone = min(float((left & (before == 1)).sum()), new * m / n if n else 0.0)
+    lumps = [
+        [rows[moved & rises].sum(), rows[moved & ~rises].sum(), rows[left].sum() - own, own]
+        for rows, own in ((before, alone), (after, new))
+    ]
+    return np.append(before[first], lumps[0]), np.append(after[first], lumps[1])
 
 
 def _pairs(reference: Sketch, current: Sketch, inflation: np.ndarray | None) -> list[ColumnDrift]:

@@ -15,9 +15,9 @@ from scipy.spatial import distance
 from pipeline.core import drift
 from pipeline.core.drift_bins import make_bins
 from pipeline.core.drift_count import sketch
-from pipeline.core.drift_simple import detect_drift, domain_classifier
+from pipeline.core.drift_simple import ColumnResult, detect_drift, domain_classifier
 from pipeline.core.drift_tails import cell_p_values, joint_tail, score_deviates, score_p_values
-from pipeline.core.drift_test import compare
+from pipeline.core.drift_test import ColumnDrift, coarse_names, compare
 
 COUNTS = st.integers(1, 12).flatmap(
     lambda cells: st.tuples(*[arrays(np.int64, cells, elements=st.integers(0, 200))] * 2)
@@ -144,6 +144,64 @@ def test_categories_that_are_all_new_or_all_missing_are_a_change_with_its_words(
     assert lost.told == "missing 0.00% -> 100.0%"
 
 
+def _category(before: list[str], after: list[str]) -> ColumnDrift:
+    reference = pa.table({"c": before})
+    bins = make_bins(reference, {"c": "category"})
+    first, second = (sketch(bins, pa.table({"c": names}).to_batches()) for names in (before, after))
+    return compare(first, second, days=1, level=1e-5).columns[0]
+
+
+COMMON = [f"common {i}" for i in range(9)] * 1_000
+RARE = [f"rare {i}" for i in range(100)] * 90
+FEW = COMMON[:900]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "moved"),
+    [
+        (COMMON + RARE, FEW + ["new"] * 900, 0.5),
+        (COMMON + RARE, FEW + ["rare 50"] * 900, 0.5),
+        (COMMON + RARE, FEW + [f"rare {i}" for i in range(50, 60)] * 90, 0.45),
+        (COMMON + RARE, FEW[:50] + ["rare 50"] * 50, 0.5),
+        (COMMON + RARE, FEW + [f"new {i}" for i in range(900)], 0.5),
+        (RARE, [f"new {i}" for i in range(200)] * 5, 1.0),
+        (RARE, ["rare 50"] * 1_000, 1.0),
+        ([f"once {i}" for i in range(500)] + COMMON[:500], FEW[:500] + ["new"] * 500, 0.5),
+    ],
+)  # fmt: skip
+def test_rows_that_move_from_rare_names_to_a_new_or_another_rare_name_are_an_effect(before, after, moved):
+    one = _category(before, after)
+    assert one.p_value < 1e-9
+    assert one.total_variation == pytest.approx(moved, abs=0.07)
+    assert one.psi > 1
+
+
+@pytest.mark.parametrize("power", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("names", [300, 900])
+@pytest.mark.parametrize(("m", "n"), [(500, 100), (2_000, 100), (30_000, 100), (2_000, 2_000), (500, 5_000)])
+def test_without_change_the_effect_on_hundreds_of_names_is_near_nought(power, names, m, n):
+    rng = np.random.default_rng(8)
+    shares = np.arange(1, names + 1) ** -power
+    found = []
+    for _ in range(60):
+        before, after = (rng.multinomial(rows, shares / shares.sum()) for rows in (m, n))
+        cells = coarse_names(np.append(before, 0), np.append(after, 0))
+        found.append((drift.debiased_psi(*cells), drift.debiased_variation(*cells)))
+    psi, moved = np.array(found).T
+    assert psi.mean() < 0.03
+    assert (psi >= 0.1).mean() <= 0.1
+    assert moved.mean() < 0.05
+
+
+def test_without_change_a_column_of_names_seen_once_has_no_effect():
+    rng = np.random.default_rng(9)
+    before, after = ([str(i) for i in rng.integers(0, 2_000, size=rows)] for rows in (800, 100))
+    one = _category(before, after)
+    assert one.unseen_share > 0.5
+    assert one.p_value > 1e-5
+    assert one.psi < 0.1
+
+
 def test_too_few_rows_are_insufficient_and_other_bins_are_refused():
     rng = np.random.default_rng(2)
     whole = pa.table({"x": rng.normal(size=1_000)})
@@ -193,6 +251,54 @@ def test_the_plain_form_flags_what_changed_and_by_default_not_one_in_twenty():
     assert told == {"x": False, "c": True, "e": True}
     with pytest.raises(ValueError, match="nothing to compare"):
         detect_drift(frame, frame[:0])
+
+
+def _plain(before: object, after: object) -> ColumnResult:
+    return detect_drift(pd.DataFrame({"x": before}), pd.DataFrame({"x": after}))[0]
+
+
+HOURS, LATER = (pd.date_range(start, periods=300, freq="h") for start in ("2024-01-01", "2025-06-01"))
+SAME = ["same"] * 800
+REPLACED = {
+    "names of few rows": ([f"a{i % 200}" for i in range(1_000)], [f"b{i % 200}" for i in range(1_000)]),
+    "some names": (SAME + [f"a{i % 50}" for i in range(200)], SAME + [f"b{i % 50}" for i in range(200)]),
+    "few rows": (["a"] * 8, ["b"] * 8),
+    "few rows against many": (["a"] * 1_000, ["b"] * 4),
+    "dates": (HOURS, LATER),
+    "dates as objects": (HOURS.date, LATER.date),
+    "dates of a zone": (HOURS, LATER.tz_localize("Asia/Tokyo")),
+    "durations": (pd.to_timedelta(range(300), unit="s"), pd.to_timedelta(range(200, 500), unit="s")),
+}
+
+
+@pytest.mark.parametrize("case", REPLACED)
+def test_the_plain_form_flags_names_and_dates_that_are_replaced(case):
+    before, after = REPLACED[case]
+    assert _plain(before, after).p_value < 0.001
+    assert _plain(before, before).p_value == 1
+
+
+def test_the_plain_form_takes_numbers_as_text_for_the_same_names():
+    assert _plain(["1", "2"] * 500, [1.0, 2.0] * 500).p_value == 1
+    assert _plain([1.0, 2.5, None] * 100, ["1", "2.5", None] * 100).p_value == 1
+
+
+def test_names_that_are_there_once_say_nothing():
+    assert _plain([f"a{i}" for i in range(500)], [f"b{i}" for i in range(500)]).p_value == 1
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0])
+@pytest.mark.parametrize("names", [3, 40, 300])
+@pytest.mark.parametrize(("m", "n"), [(200, 200), (2_000, 100), (30, 30)])
+def test_the_plain_form_flags_names_without_change_no_more_often_than_its_threshold(power, names, m, n):
+    rng = np.random.default_rng(10)
+    shares = np.arange(1, names + 1) ** -power
+    p_values = np.array([
+        _plain(*(rng.choice(names, size=rows, p=shares / shares.sum()).astype(str) for rows in (m, n))).p_value
+        for _ in range(60)
+    ])  # fmt: skip
+    assert (p_values < 0.05).sum() <= 8  # of 60; more at a rate of 5 % has a chance below 1 %
+    assert (p_values < 0.001).sum() <= 1
 
 
 def test_a_classifier_sees_what_no_column_shows_alone():
