@@ -59,8 +59,16 @@ def _drill(parsed: argparse.Namespace) -> int:
     import json
     import logging
 
+    from pipeline.errors import BadConfiguration, EvergreenError
+    from pipeline.writable import prove_writable
+
+    try:
+        if parsed.folder is not None:
+            prove_writable(parsed.folder, "--folder")
+    except BadConfiguration as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
     from demo.drill import Failed, main
-    from pipeline.errors import EvergreenError
 
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
     started = time.perf_counter()

@@ -85,6 +85,22 @@ class PerformanceWindow:
 
 
 @dataclass(frozen=True)
+class WorseSlice:
+    """A part of the rows on which the champion is worse than at registration, beyond doubt."""
+
+    name: str
+    then: float
+    """Its mean loss on the rows that judged it."""
+    now: float
+    """The same on mature rows that it never saw."""
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        return f"{self.name}: loss {self.now:.4f}, {self.then:.4f} at registration"
+
+
+@dataclass(frozen=True)
 class MeasurePerformanceRecord(Record):
     """How good the champion is, as far as labels tell and beyond."""
 
@@ -107,6 +123,10 @@ class MeasurePerformanceRecord(Record):
     """Why a decision is due; empty where there is nothing to decide."""
     details: str | None
     drift: DetectDriftRecord
+    worse: tuple[WorseSlice, ...] = ()
+    """The surest ones; all of them are in its details."""
+    worse_slices: int = 0
+    """How many there are."""
 
 
 @dataclass(frozen=True)

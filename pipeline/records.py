@@ -42,7 +42,8 @@ def _build(kind: Any, value: Any) -> Any:
         return _build(next(a for a in arguments if a is not type(None)), value)
     if is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        return kind(**{f.name: _build(hints[f.name], value[f.name]) for f in fields(kind)})  # type: ignore[operator]
+        given = {f.name: _build(hints[f.name], value[f.name]) for f in fields(kind) if f.name in value}
+        return kind(**given)  # type: ignore[operator]
     if origin is tuple:
         return tuple(_build(arguments[0], item) for item in value)
     if origin is dict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import BadConfiguration
+from pipeline.writable import prove_writable
 
 if TYPE_CHECKING:
     from pipeline.adapters.replay_past import Past
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 BEGIN = "30%"
 """What the first model knows, where --from is not given."""
+PICTURES = (".pdf", ".png", ".svg")
+"""What a plot can be."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +82,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--policies", default="never,cron,always,drift,performance,combined", metavar="NAMES",
                         help="of these, and cron:DAYS (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--retraining-cost", type=float, default=1.0, metavar="X", help="(default %(default)g)")
-    parser.add_argument("--error-cost", type=float, default=10.0, metavar="Y",
+    parser.add_argument("--retraining-cost", type=_cost, default=1.0, metavar="X", help="(default %(default)g)")
+    parser.add_argument("--error-cost", type=_cost, default=10.0, metavar="Y",
                         help="of one per cent of the metric, lost over the span (default %(default)g)")  # fmt: skip
     parser.add_argument("--gate", action="store_true", help="a retrained model has to pass the gate")
     parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="draw frontier and timeline into this file (PNG, SVG)"
+        "--plot", type=_picture, metavar="FILE", help="draw frontier and timeline into this file (PNG, SVG, PDF)"
     )
+
+
+def _cost(text: str) -> float:
+    try:
+        cost = float(text)
+    except ValueError:
+        cost = math.nan
+    if not (math.isfinite(cost) and cost >= 0):
+        raise argparse.ArgumentTypeError(f"{text}: a cost is a finite number from 0 on")
+    return cost
+
+
+def _picture(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() not in PICTURES:
+        raise argparse.ArgumentTypeError(f"{text}: end the name with one of {', '.join(PICTURES)}")
+    return path
 
 
 def replay(parsed: argparse.Namespace) -> int:
@@ -96,6 +117,10 @@ def replay(parsed: argparse.Namespace) -> int:
     names = tuple(name.strip() for name in parsed.policies.split(",") if name.strip())
     asked = Asked(parsed.begin, parsed.to, parsed.rows_a_day, parsed.every, names, parsed.retraining_cost,
                   parsed.error_cost, parsed.gate)  # fmt: skip
+    if parsed.plot:
+        prove_writable(parsed.plot.parent, "--plot")
+        if parsed.plot.is_dir():
+            raise BadConfiguration(f"--plot {parsed.plot} is a folder; name a file")
     found = replayed(load_model(parsed.model, settings.models_dir), asked, settings, datetime.now(UTC))
     if parsed.plot:
         from pipeline.adapters.replay_plot import draw
@@ -125,8 +150,9 @@ def replayed(model: ModelConfig, asked: Asked, settings: Settings, now: datetime
         raise BadConfiguration(f"--policies: {error}") from None
     if not policies:
         raise BadConfiguration("--policies names none")
+    wanted = _begin(asked.begin)
     past = _past(model, asked, settings, now)
-    begin = _begin(asked.begin, past)
+    begin = _day_of(wanted, past)
     started = time.perf_counter()
     history = PastHistory(past, begin, asked.every_days, gate=asked.gate)
     walks = []
@@ -170,14 +196,20 @@ def _past(model: ModelConfig, asked: Asked, settings: Settings, now: datetime) -
     return load_past(checked, model, asked.until, context.cutoff, rows_a_day, settings)
 
 
-def _begin(text: str, past: Past) -> date:
-    days = (past.last - past.first).days + 1
+def _begin(text: str) -> date | float:
+    """A day, or a share of the days."""
     try:
-        if text.endswith("%"):
-            return past.first + timedelta(days=round(float(text[:-1]) / 100 * days))
-        begin = date.fromisoformat(text)
+        begin = float(text[:-1]) / 100 if text.endswith("%") else date.fromisoformat(text)
     except ValueError:
         raise BadConfiguration(f"--from {text}: write a date such as 2026-03-01, or a share such as 40%") from None
+    if isinstance(begin, float) and not 0 < begin < 1:
+        raise BadConfiguration(f"--from {text}: a share of the days lies between 0% and 100%")
+    return begin
+
+
+def _day_of(begin: date | float, past: Past) -> date:
+    if isinstance(begin, float):
+        begin = past.first + timedelta(days=round(begin * ((past.last - past.first).days + 1)))
     if not past.first < begin <= past.last:
         raise BadConfiguration(f"--from {begin}: the data has the days {past.first} to {past.last}")
     return begin

@@ -102,7 +102,8 @@ def outcome(record: Record) -> str:
         case m.DetectDriftRecord():
             return f"{record.rows:,} rows of {record.day}: {record.reason}" if record.day else record.reason
         case m.MeasurePerformanceRecord():
-            return record.reason
+            worse = f"; slices that became worse: {record.worse_slices}" if record.worse_slices else ""
+            return record.reason + worse
         case m.DecideRetrainingRecord():
             return f"{record.action}: {record.reasons[0]}"
         case JudgeRolloutRecord():

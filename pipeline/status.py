@@ -19,7 +19,7 @@ from pipeline.core.verdict import Interval
 from pipeline.errors import BadConfiguration
 from pipeline.gauges import GaugeStore, Monitor
 from pipeline.ledger import MOVES, Kind, Ledger, Line
-from pipeline.monitoring_records import OpenAlarm
+from pipeline.monitoring_records import OpenAlarm, WorseSlice
 from pipeline.monitoring_sections import Retraining
 from pipeline.rollout import RolloutStore
 from pipeline.settings import Settings
@@ -111,6 +111,8 @@ class ModelStatus:
     registered: Interval | None
     realised: Measured | None
     estimated: Measured | None
+    worse: tuple[WorseSlice, ...]
+    """Slices that became worse, the surest first."""
     retrainings: tuple[Retrained, ...]
     """Of the 30 days before the last decision."""
     retrainings_until: datetime | None
@@ -168,6 +170,7 @@ def _status(
         registered=Interval(**found) if found else None,
         realised=_realised(measured.body, primary) if measured else None,
         estimated=_estimated(measured.body, primary) if measured else None,
+        worse=tuple(_worse(measured.body)) if measured else (),
         retrainings=retrainings,
         retrainings_until=until,
         mode=policy.mode if policy else None,
@@ -226,6 +229,11 @@ def _estimated(body: dict[str, Any], primary: str | None) -> Measured | None:
             value = Interval(found["value"], found["low"], found["high"])
             return Measured(window["first"], window["last"], value, found["method"], "without labels")
     return None
+
+
+def _worse(body: dict[str, Any]) -> Iterator[WorseSlice]:
+    for one in body.get("worse", ()):
+        yield WorseSlice(one["name"], one["then"], one["now"])
 
 
 def _retrainings(name: str, decisions: Sequence[Line], until: datetime, ledger: Ledger) -> Iterator[Retrained]:

@@ -12,6 +12,8 @@ from pipeline.status import Measured, ModelStatus
 
 MOST_ALARMS = 3
 """Of each model, on the page; `--json` has all of them."""
+MOST_WORSE = 3
+"""Slices of each model, on the page; `--json` has all of them."""
 MOST_CHARACTERS = 150
 """Of a reason, on the page."""
 Tone = Literal["", "good", "warn", "bad"]
@@ -99,6 +101,10 @@ def _performance(one: ModelStatus) -> Iterator[Row]:
         yield Row("realised", f"{_metric(one, found)}, {about}, {found.status}{before}", tone)
     if one.estimated is not None:
         yield Row("estimated", f"{_metric(one, one.estimated)}, {_span(one.estimated)}, without labels{before}")
+    for number, slice_ in enumerate(one.worse[:MOST_WORSE]):
+        yield Row("" if number else "worse on", _short(slice_.told), "warn")
+    if len(one.worse) > MOST_WORSE:
+        yield Row("", f"and {len(one.worse) - MOST_WORSE} more slices")
 
 
 def _metric(one: ModelStatus, found: Measured) -> str:

@@ -57,6 +57,11 @@ def told(decision: DecideRetrainingRecord) -> list[str]:
         lines.append(f"{window.first} to {window.last}: {window.told}{also}")
     if performance.explanation:
         lines.append(performance.explanation)
+    if performance.worse:
+        lines.append(f"slices that became worse: {performance.worse_slices}, the surest first")
+        lines += [f"  {one.told}" for one in performance.worse]
+        if performance.worse_slices > len(performance.worse):
+            lines.append(f"  and {performance.worse_slices - len(performance.worse)} more, in {performance.details}")
     lines += ["", f"decision: {decision.action}", *(f"  {reason}" for reason in decision.reasons)]
     if drift.report:
         lines.append(f"report: {drift.report}")

@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 
 from benchmarks.replay import STREAMS, replay_of
+from demo.__main__ import main as drill
+from pipeline.__main__ import main
 from pipeline.config import ModelConfig, override
 from pipeline.errors import BadConfiguration, NotEnoughData
 from pipeline.replay import Asked, Replay, add_arguments, replay, replayed, told
@@ -122,6 +124,35 @@ def test_the_command_prints_one_object_and_draws(world, settings, tmp_path, monk
     assert [one["policy"] for one in content["outcomes"]] == ["never", "always"]
     assert content["proposed"] in ("never", "always")
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("flag", [
+    "--from 200%", "--from 100%", "--from 0%", "--from nan%", "--from soon", "--plot x.abc", "--plot nowhere",
+    "--plot /proc/x/y.png", "--retraining-cost nan", "--retraining-cost -1", "--error-cost inf", "--error-cost much",
+])  # fmt: skip
+def test_flags_that_cannot_be_are_bad_usage_before_any_work(flag, world, settings, monkeypatch, capsys):
+    monkeypatch.setenv("EVERGREEN_HOME", str(settings.home))
+    monkeypatch.setenv("EVERGREEN_MODELS", str(settings.models_dir))
+    name, _, value = flag.partition(" ")
+    try:
+        status = main(["replay", "--model", "churn", f"{name}={value}"])
+    except SystemExit as left:
+        status = left.code
+    assert status == 2
+    told = capsys.readouterr().err
+    assert name in told.splitlines()[-1]
+    assert not settings.store.exists()
+
+
+@pytest.mark.parametrize("begin", ["99.9%", "0.01%"])
+def test_a_share_that_rounds_to_no_day_of_the_data_is_bad_usage(begin, world, settings):
+    with pytest.raises(BadConfiguration, match="the data has the days"):
+        replayed(world, Asked(begin), settings, NOW)
+
+
+def test_a_drill_in_a_folder_that_cannot_be_written_into_is_bad_usage(capsys):
+    assert drill(["drill", "--folder", "/proc/x"]) == 2
+    assert capsys.readouterr().err.startswith("error: --folder: cannot write into /proc/x: ")
 
 
 @pytest.mark.parametrize("name", ["bank", "electricity"])

@@ -159,6 +159,17 @@ def test_an_immature_window_is_called_so_and_one_without_labels_gives_its_reason
     assert "roc_auc not known, 2026-03-01 to 2026-03-07: few labels, insufficient" in page(state_of(settings))
 
 
+def test_slices_that_became_worse_are_shown_the_surest_three_and_counted(champion, settings, watch):
+    worse = [{"name": f"plan={n}", "then": 0.3, "now": 0.5} for n in range(5)]
+    watch("performance", newest=[], mature=[], worse=worse)
+    found = state_of(settings)
+    told = page(found)
+    assert "worse on plan=0: loss 0.5000, 0.3000 at registration" in told
+    assert "plan=3" not in told
+    assert "and 2 more slices" in told
+    assert len(found.worse) == 5
+
+
 def decided(ledger, at: datetime, action: str = "retrain", *, is_open: bool = False) -> int:
     line = ledger("decision", at, 4, action=action, reason=f"{action}: tenure moved", cutoff=at.isoformat(),
                   breaker={"is_open": is_open, "since": None})  # fmt: skip

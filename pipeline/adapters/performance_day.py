@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 
 from pipeline.adapters.champion_reference import ChampionReference
 from pipeline.adapters.drift_day import DRIFT_SHARE, alarm_rules
@@ -253,12 +255,24 @@ def _worse(
     if rows is None or window is None or len(rows.table) < model.gate.slice_min_rows:
         return ()
     primary = champion.register.evaluate.primary
-    then = Sample(champion.judged.frame, row_losses(_judged_then(champion), champion.judged_scores, primary))
-    now = Sample(rows.frame, row_losses(rows.judged(champion), rows.scores, primary), rows.clusters)
-    declared = [d for d in gate_rules(model).declared if set(d.where) <= set(rows.features)]
+    table = _table_then(champion, rows)
+    then = Sample(table, row_losses(_judged_then(champion), champion.judged_scores, primary))
+    now = Sample(rows.table[list(table)], row_losses(rows.judged(champion), rows.scores, primary), rows.clusters)
+    declared = [d for d in gate_rules(model).declared if set(d.where) <= set(table)]
     found = worse_slices(then, now, declared, min_rows=model.gate.slice_min_rows, margin=model.gate.slice_margin,
                          confidence=model.gate.confidence)  # fmt: skip
     return tuple(harm for harm in found if harm.broken)
+
+
+def _table_then(champion: ChampionReference, rows: MetRows) -> pd.DataFrame:
+    """The rows that judged it: features, and what else is known on either side of what slices are made of."""
+    path = champion.settings.home / champion.register.evaluate.train.prepare.test
+    kept = set(pq.read_schema(path).names)
+    more = [c for c in rows.table if c not in rows.features and c in kept]
+    if not more:
+        return champion.judged.frame
+    found: pd.DataFrame = pd.concat([champion.judged.frame, pq.read_table(path, columns=more).to_pandas()], axis=1)
+    return found
 
 
 def _instant(value: np.datetime64) -> datetime:

@@ -71,7 +71,7 @@ def call_people(kept: Watched, explanation: str, broken: Sequence[str]) -> None:
         return
     grave = bool(broken) or any(line.startswith("confirmed") for line in news)
     lines = (*broken, *news, *([explanation] if explanation else []))
-    note = Note(kept.model, "critical" if grave else "info", f"{kept.model}: {lines[0]}"[:200], lines)
+    note = Note(kept.model, "critical" if grave else "info", lines[0][:200], lines)
     notify(note, notification_settings(), datetime.now(UTC))
 
 

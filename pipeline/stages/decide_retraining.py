@@ -86,6 +86,6 @@ def _tell(
         gauges.replace(model.name, "retraining", retraining_gauges(decision, situation, model), context.cutoff, now,
                        rows=situation.new_rows, max_age_seconds=ONLY_WHEN_DUE)  # fmt: skip
     if decision.action in ("call a person", "roll back"):
-        note = Note(model.name, "critical", f"{model.name}: {decision.action}: {decision.reasons[0]}"[:200],
+        note = Note(model.name, "critical", f"{decision.action}: {decision.reasons[0]}"[:200],
                     decision.reasons)  # fmt: skip
         notify(note, notification_settings(), now)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import time
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from pipeline.adapters.champion_reference import ChampionReference
     from pipeline.adapters.drift_day import DayDrift
 
+log = logging.getLogger("evergreen.detect_drift")
+PROGRESS_SECONDS = 2.0
+"""At least, between two lines about the progress."""
 MOST_FINDINGS = 20
 """In the record; all of them are in its details."""
 
@@ -74,6 +79,7 @@ def _checked(
     reach = max(model.monitoring.windows_days[-1], SETTLED_DAYS + 1)
     observed = list(observed_days(model, champion.schema, day - timedelta(days=reach), last, settings))
     fresh: list[Watched] = []
+    begun, spoke = day, time.monotonic()
     while True:
         seen = [d for d in observed if first <= d.day <= day][-reach:]
         past = [d.rows for d in observed if d.day < day]
@@ -88,6 +94,9 @@ def _checked(
         fresh.append(kept)
         if day == last:
             return kept, fresh
+        if time.monotonic() - spoke >= PROGRESS_SECONDS:
+            log.info("drift: %d of %d days checked, to %s", len(fresh), (last - begun).days + 1, day)
+            spoke = time.monotonic()
         day += ONE_DAY
 
 

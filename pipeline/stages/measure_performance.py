@@ -16,12 +16,15 @@ from pipeline.config import ModelConfig
 from pipeline.context import RunContext
 from pipeline.core.digest import digest_of
 from pipeline.core.verdict import Difference, Interval
-from pipeline.monitoring_records import DetectDriftRecord, MeasurePerformanceRecord, PerformanceWindow
+from pipeline.monitoring_records import DetectDriftRecord, MeasurePerformanceRecord, PerformanceWindow, WorseSlice
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from pipeline.adapters.champion_reference import ChampionReference
     from pipeline.adapters.performance_day import DayPerformance
+
+MOST_WORSE = 20
+"""Slices in the record; all of them are in its details."""
 
 
 def measure_performance(
@@ -181,6 +184,8 @@ def _write(
         due=due(drift, alarms, body, champion, model, context),
         details=out.named("details.json"),
         drift=drift,
+        worse=tuple(WorseSlice(one["name"], one["then"], one["now"]) for one in body["worse"][:MOST_WORSE]),
+        worse_slices=len(body["worse"]),
     )
 
 

@@ -21,6 +21,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from pipeline.adapters.notification import ATTEMPTS, Note, notify
+from pipeline.adapters.watch_store import Watched
+from pipeline.adapters.watch_told import call_people
+from pipeline.core.alarms import AlarmState
 from pipeline.errors import BadConfiguration
 from pipeline.settings import NotificationSettings, notification_settings
 
@@ -177,6 +180,19 @@ def test_the_webhook_gets_everything_signed(web):
     )
     assert content["lines"] == list(NOTE.lines)
     assert content["links"] == [{"text": "report", "url": "http://evergreen/report"}]
+
+
+def test_what_monitors_tell_names_the_model_once(web, monkeypatch):
+    address, heard, _ = web
+    monkeypatch.setenv("EVERGREEN_NOTIFY_WEBHOOK_URL", address)
+    monkeypatch.setenv("EVERGREEN_NOTIFY_WEBHOOK_SECRET", "hush")
+    monkeypatch.setenv("EVERGREEN_NOTIFY_SLACK_URL", address)
+    body = {"state": AlarmState().to_json(), "raised": [], "confirmed": [], "resolved": []}
+    kept = Watched("churn", "drift", "d" * 64, NOON.date(), 1, NOON, "manual", body)
+    call_people(kept, "", ["no rows today"])
+    (_, posted), (_, slack) = heard
+    assert json.loads(posted)["title"] == "no rows today"
+    assert json.loads(slack)["text"] == "[critical] churn: no rows today"
 
 
 def test_slack_gets_blocks_in_which_nothing_is_taken_for_markup(web):

@@ -19,9 +19,11 @@ from pipeline.adapters.watch_store import WatchStore
 from pipeline.config import override
 from pipeline.gauges import GaugeStore
 from pipeline.ledger import Ledger
+from pipeline.monitoring_records import MeasurePerformanceRecord
 from pipeline.retraining import carry_out, report
 from pipeline.rollout import RolloutStore
 from pipeline.stages import MONITORING, run_stage
+from pipeline.watch import told
 from serving.prediction_log import PredictionLog, new_prediction_id
 from tests.conftest import LENIENT, MODEL, at, customers, turn
 from tests.predictions import write_entry
@@ -109,6 +111,26 @@ def test_days_checked_one_by_one_and_all_at_once_tell_the_same_and_twice_is_once
         assert ledger.count() == lines
     (settings.home / "sketches").rename(tmp_path / "gone")
     assert watched(model, settings, "2025-08-16").performance.drift == daily.performance.drift
+
+
+def test_a_declared_slice_of_a_column_that_is_no_feature_is_told_where_the_model_became_worse(write_model, settings):
+    frame = many()
+    turned = (frame["event_time"] >= SHIFT) & (frame["plan"] == "basic")
+    frame.loc[turned, "churned"] = 1 - frame.loc[turned, "churned"]
+    slices = [{"name": "the basic plan", "where": {"plan": "basic"}}]
+    changes = {"features.exclude": ["plan"], "gate.slices": slices, "gate.mode": "disabled"}
+    model = started(write_model, settings, frame, changes)
+    decision = watched(model, settings, "2025-08-20")
+    performance = decision.performance
+    found = [one for one in performance.worse if one.name == "the basic plan"]
+    assert found
+    assert found[0].now > found[0].then
+    assert any(found[0].told in line for line in told(decision))
+    assert performance.worse_slices >= len(performance.worse)
+    plain = json.loads(performance.to_json())
+    assert MeasurePerformanceRecord.from_json(json.dumps(plain)) == performance
+    del plain["worse"], plain["worse_slices"]
+    assert MeasurePerformanceRecord.from_json(json.dumps(plain)).worse == ()
 
 
 def test_a_backfill_fills_in_the_days_and_asks_for_nothing(write_model, settings):
