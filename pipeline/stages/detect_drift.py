@@ -82,7 +82,7 @@ def _checked(
     begun, spoke = day, time.monotonic()
     while True:
         seen = [d for d in observed if first <= d.day <= day][-reach:]
-        past = [d.rows for d in observed if d.day < day]
+        past = [d.arrived for d in observed if d.day < day]
         sketched = [sketch_day(d, champion, settings) for d in seen]
         found = check_day(day, sketched, past, champion, model, state)
         state = found.step.state
