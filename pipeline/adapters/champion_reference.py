@@ -1,11 +1,15 @@
-"""The champion as what it is watched against: the rows it learned from and was judged on, in sketches."""
+"""The champion as what it is watched against: the rows it learned from and was judged on, in sketches.
+
+Where the rows of the source are watched, the rows of the same time that validation set apart are among them: a day of
+the source has such rows too, and what was always so is no change.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ import pyarrow.parquet as pq
 
 from pipeline.adapters.champions import record_of, registered
 from pipeline.adapters.environment import code_digest, library_versions
+from pipeline.adapters.quarantine import set_apart
 from pipeline.adapters.store import Output, once
 from pipeline.adapters.training_rows import Rows, read_rows
 from pipeline.config import ModelConfig
@@ -35,7 +40,7 @@ from pipeline.core.schema import Kind, Schema
 from pipeline.core.sketch import Sketch
 from pipeline.ledger import MOVES, Ledger
 from pipeline.package_files import read_package
-from pipeline.records import Record, RegisterRecord
+from pipeline.records import PrepareRecord, Record, RegisterRecord
 from pipeline.settings import Settings
 
 PREDICTION = "prediction"
@@ -155,7 +160,8 @@ def reference_of(
 ) -> ChampionReference:  # fmt: skip
     """The sketches of a registered version: made at its first check, found ever after."""
     monitoring = model.monitoring
-    key = digest_of("reference", register.digest, register.evaluate.key, list(monitoring.windows_days),
+    key = digest_of("reference", register.digest, register.evaluate.key,
+                    register.evaluate.train.prepare.validate.key, monitoring.data, list(monitoring.windows_days),
                     monitoring.calibration, code_digest(), library_versions())  # fmt: skip
     record = once(settings, "reference", key, ReferenceRecord,
                   lambda out: _make(register, made_with, model, settings, key, out))  # fmt: skip
@@ -168,18 +174,48 @@ def _make(
     register: RegisterRecord, made_with: ModelConfig, model: ModelConfig, settings: Settings, key: str, out: Output
 ) -> ReferenceRecord:
     prepare = register.evaluate.train.prepare
-    paths = [settings.home / prepare.train, settings.home / prepare.test]
     schema = Schema.from_json((settings.home / prepare.validate.schema).read_text(encoding="utf-8"))
     event = made_with.time.event if made_with.time else None
     columns = [*schema.features, *([event] if event else [])]
-    table = pa.concat_tables([pq.read_table(path, columns=columns) for path in paths])
-    _write(out, "features", table, schema.features, event, model, settings)
+    train, test = (pq.read_table(settings.home / path, columns=columns) for path in (prepare.train, prepare.test))
     scores = np.load(settings.home / register.evaluate.predictions, allow_pickle=False)
+    if event and model.monitoring.data == "source":
+        learned, judged = _set_apart(prepare, schema, event, made_with, settings)
+        train, test = pa.concat_tables([train, learned]), pa.concat_tables([test, judged])
+        if judged.num_rows:
+            predictor = read_package(settings.home / register.package).predictor
+            scores = np.concatenate([scores, predictor.scores(_typed(judged, schema))])
+    _write(out, "features", pa.concat_tables([train, test]), schema.features, event, model, settings)
     said, kinds = predictions_table(scores, made_with.task)
     if event:
-        said = said.append_column(event, pq.read_table(paths[1], columns=[event]).column(0))
+        said = said.append_column(event, test.column(event))
     _write(out, "prediction", said, kinds, event, model, settings)
     return ReferenceRecord(key, out.final)
+
+
+def _set_apart(
+    prepare: PrepareRecord, schema: Schema, event: str, made_with: ModelConfig, settings: Settings
+) -> tuple[pa.Table, pa.Table]:
+    """Rows in quarantine that would have trained, and those that would have judged."""
+    assert prepare.train_until is not None
+    assert prepare.test_from is not None
+    assert prepare.test_until is not None
+    train_until, test_from = datetime.fromisoformat(prepare.train_until), datetime.fromisoformat(prepare.test_from)
+    after = datetime.fromisoformat(prepare.test_until) + timedelta.resolution  # the last labelled event is still in
+    days = made_with.split.train_days
+    train_from = None if days is None else train_until - timedelta(days=days)
+    path, target = settings.home / prepare.validate.quarantine, made_with.target.column
+    return (set_apart(path, schema, event, target, train_from, train_until),
+            set_apart(path, schema, event, target, test_from, after))  # fmt: skip
+
+
+def _typed(table: pa.Table, schema: Schema) -> dict[str, np.ndarray]:
+    """Features as the model takes them: numbers float64, categories objects."""
+    frame = table.to_pandas()
+    return {
+        name: frame[name].to_numpy(dtype=np.float64 if kind == "number" else object)
+        for name, kind in schema.features.items()
+    }
 
 
 def predictions_table(scores: np.ndarray, task: Task) -> tuple[pa.Table, dict[str, Kind]]:

@@ -6,12 +6,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.adapters.expectations import RowChecks
@@ -85,6 +87,41 @@ def separate(
     with clean_path.open("rb") as file:
         outcome.digest = hashlib.file_digest(file, "sha256").hexdigest()[:32]
     return outcome
+
+
+def set_apart(
+    quarantine: Path, schema: Schema, event: str, target: str, first: datetime | None, until: datetime
+) -> pa.Table:
+    """Quarantined rows with a label and `first` <= event < `until`: event and features, in the types of a clean table.
+
+    A row with a number that is none or not finite is left out, as it is of a day that monitoring observes.
+    """
+    raw = pq.read_schema(quarantine)
+    types = [pa.field(n, pa.float64() if k == "number" else pa.string()) for n, k in schema.features.items()]
+    kinds = pa.schema([*types, pa.field(event, raw.field(event).type)])
+    found = []
+    for batch in batches(quarantine, [*schema.features, event, target]):
+        instants = pc.cast(batch.column(event), pa.timestamp("us", "UTC"))
+        labelled = pc.invert(pc.is_null(batch.column(target), nan_is_null=True))
+        wanted = pc.and_(labelled, pc.less(instants, pa.scalar(until, instants.type)))
+        if first is not None:
+            wanted = pc.and_(wanted, pc.greater_equal(instants, pa.scalar(first, instants.type)))
+        found.append(_as_observed(batch.filter(wanted), kinds, schema))
+    return pa.concat_tables([kinds.empty_table(), *found])
+
+
+def _as_observed(batch: pa.RecordBatch, kinds: pa.Schema, schema: Schema) -> pa.Table:
+    columns = []
+    good = np.ones(batch.num_rows, dtype=bool)
+    for field_ in kinds:
+        column, kind = batch.column(field_.name), schema.features.get(field_.name)
+        if kind == "number":
+            column, unreadable = typed_number(column)
+            good &= ~(unreadable | np.isinf(column))
+        elif kind == "category":
+            column = typed_category(column)
+        columns.append(pa.array(column, field_.type, from_pandas=True) if kind else column)
+    return pa.table(columns, schema=kinds).filter(pa.array(good))
 
 
 def _clean(

@@ -313,3 +313,45 @@ def test_a_promotion_leaves_a_monitor_that_lives_and_no_alarm_of_the_champion_be
         monitors = {one.monitor: one for one in store.read()}
     assert monitors["drift"].as_of == monitors["performance"].as_of == datetime(2025, 8, 20, 6, tzinfo=UTC)
     assert monitors["drift"].gauges == monitors["performance"].gauges == ()
+
+
+def test_rows_that_were_always_set_apart_are_no_change_and_many_more_of_them_are_one(write_model, settings):
+    frame, rng = many(), np.random.default_rng(11)
+    jump = pd.Timestamp("2025-08-11", tz="UTC")
+    late = (frame["event_time"] >= jump).to_numpy()
+    frame.loc[rng.random(len(frame)) < np.where(late, 0.2, 0.04), "tenure"] = np.nan
+    frame.loc[rng.random(len(frame)) < 0.03, "charge"] = 999.0  # of all of them the model is sure
+    between = {"column": "charge", "min_value": -100, "max_value": 300, "mostly": 0.9}
+    model = started(write_model, settings, frame, {
+        "validation.max_quarantined_share": 0.2,
+        "validation.expectations": [
+            {"expect": "expect_column_values_to_not_be_null", "column": "tenure", "mostly": 0.95},
+            {"expect": "expect_column_values_to_be_between", **between},
+        ],
+    })  # fmt: skip
+    usual = watched(model, settings, "2025-08-11").performance.drift
+    assert usual.day == "2025-08-10"
+    assert usual.alarms == ()
+    assert not [told for told in (*usual.findings, *usual.events) if "missing" in told or "charge" in told]
+    assert [window.changed for window in usual.windows] == [(), ()]
+
+    after = watched(model, settings, "2025-08-21").performance.drift
+    assert "column tenure" in {alarm.subject for alarm in after.alarms}
+    assert [told for told in after.findings if told.startswith("tenure: alarm: confirmed") and "; missing" in told]
+
+
+def test_of_what_a_service_answers_the_rows_set_apart_are_no_part(write_model, settings):
+    frame = many()
+    frame.loc[np.random.default_rng(11).random(len(frame)) < 0.04, "tenure"] = np.nan
+    expected = {"expect": "expect_column_values_to_not_be_null", "column": "tenure", "mostly": 0.95}
+    model = started(write_model, settings, frame, {"validation.expectations": [expected]})
+    answered = override(model, {"monitoring.data": "predictions"})
+    cutoff = datetime(2025, 8, 2, tzinfo=UTC)
+    rows, fewer = (champion_as_of(one, cutoff, settings) for one in (model, answered))
+    prepare = rows.register.evaluate.train.prepare
+    assert fewer.features.sketch.rows == prepare.train_rows + prepare.test_rows
+    assert fewer.features.sketch.missing_share("tenure") == 0
+    assert fewer.prediction.sketch.rows == prepare.test_rows
+    assert rows.features.sketch.missing_share("tenure") == pytest.approx(0.04, abs=0.004)
+    assert rows.prediction.sketch.rows / prepare.test_rows == pytest.approx(1.04, abs=0.02)
+    assert rows.features.sketch.rows <= len(frame[frame["event_time"] < CHAMPION])
