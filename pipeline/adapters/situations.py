@@ -41,7 +41,7 @@ def situation_of(
     champion = champion_as_of(model, context.cutoff, settings)
     decisions = [d for d in ledger.lines(model.name, "decision") if _cutoff(d) < context.cutoff]
     if champion is None or performance.drift.day is None:
-        return Situation(context.cutoff, context.kind, None, 0, breaker=_breaker(decisions, ledger, model.name))
+        return Situation(context.cutoff, context.kind, None, 0)
     day = date.fromisoformat(performance.drift.day)
     digest = champion.register.digest
     with WatchStore(settings.database_url) as store:
@@ -178,8 +178,7 @@ def _breaker(decisions: list[Line], ledger: Ledger, model: str) -> Breaker:
     if not decisions:
         return Breaker()
     kept = decisions[-1].body["breaker"]
-    since = datetime.fromisoformat(kept["since"]) if kept["since"] else None
-    breaker = Breaker(kept["is_open"], since, kept.get("for_fault", False))
+    breaker = Breaker(kept["is_open"], datetime.fromisoformat(kept["since"]) if kept["since"] else None)
     closed = ledger.last(model, "breaker_closed")
     if closed is not None and closed.number > decisions[-1].number:
         return Breaker(False, _cutoff(closed))

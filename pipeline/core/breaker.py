@@ -9,18 +9,11 @@ from pipeline.core.situation import Breaker, Policy, Situation
 
 
 def settled(situation: Situation) -> Breaker:
-    """The breaker as it stands: an open one closes by itself when no alarm from before its opening is left.
-
-    Where a data fault opened it, only alarms about data faults and the performance count: a drift beside them has
-    nothing to do with the fault, and may need the retraining that the breaker holds back.
-    """
+    """The breaker as it stands: an open one closes by itself when no alarm from before its opening is left."""
     breaker = situation.breaker
     if not breaker.is_open or breaker.since is None:
         return breaker
     left = [alarm for alarm in situation.confirmed if alarm.since <= breaker.since.date()]
-    if breaker.for_fault:
-        faults = [explained.alarm for explained in situation.alarms if explained.cause == "data fault"]
-        left = [alarm for alarm in left if alarm.kind == "performance" or alarm in faults]
     return breaker if left else Breaker(False, situation.now)
 
 

@@ -59,11 +59,7 @@ def decide_retraining(situation: Situation, policy: Policy) -> Decision:
 def _decide(situation: Situation, policy: Policy) -> Decision:
     champion = situation.champion
     if champion is None:
-        return Decision(
-            "nothing",
-            ("there is no champion yet, or no day that is new to it; training makes the first",),
-            situation.breaker,
-        )
+        return Decision("nothing", ("there is no champion yet; training makes the first",), situation.breaker)
     misplaced = _misplaced(situation, champion)
     if misplaced is not None:
         return Decision("nothing", (misplaced,), situation.breaker)
@@ -108,14 +104,13 @@ def _data_fault(situation: Situation) -> Decision | None:
     if not new:
         return Decision("nothing", (*told, "a person was called; no retraining on such data"), situation.breaker)
     why = "mend the source: a model that is trained on broken data is broken too"
-    return Decision("call a person", (*told, why), Breaker(True, situation.now, for_fault=True), called_for=new)
+    return Decision("call a person", (*told, why), Breaker(True, situation.now), called_for=new)
 
 
 def _breaker(situation: Situation, policy: Policy) -> Decision | None:
     breaker = situation.breaker
     if breaker.is_open and breaker.since is not None:
-        why = "a data fault" if breaker.for_fault else "drift persists after retraining"
-        told = f"the breaker is open since {_at(breaker.since)}: {why}, a person was called"
+        told = f"the breaker is open since {_at(breaker.since)}: drift persists after retraining, a person was called"
         return Decision("nothing", (told, "it closes by a person, or when the alarm is resolved"), breaker)
     failed = failures(situation, policy)
     last = _last(situation)

@@ -93,8 +93,6 @@ class Breaker:
     is_open: bool = False
     since: datetime | None = None
     """When it was opened or closed last, by the clock of the cut-offs; failures before a closing no longer count."""
-    for_fault: bool = False
-    """Opened by a data fault, and not because retraining did not help."""
 
 
 @dataclass(frozen=True)

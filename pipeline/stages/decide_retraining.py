@@ -45,8 +45,7 @@ def _event(
     return Event(model.name, "decision", drift.champion_version, {
         "action": decision.action, "judged": decision.judged, "reasons": list(decision.reasons),
         "reason": f"{decision.action}: {decision.reasons[0]}", "mode": model.retraining.mode,
-        "breaker": {"is_open": decision.breaker.is_open, "since": since.isoformat() if since else None,
-                    "for_fault": decision.breaker.for_fault},
+        "breaker": {"is_open": decision.breaker.is_open, "since": since.isoformat() if since else None},
         "called_for": list(decision.called_for), "champion": drift.champion, "due": list(performance.due),
         "realised": asdict(situation.realised) if situation.realised else None,
         "estimated": asdict(situation.estimated) if situation.estimated else None,

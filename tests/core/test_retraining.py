@@ -217,22 +217,6 @@ def test_an_open_breaker_closes_when_the_alarm_is_resolved_or_a_person_closes_it
     assert action(replace(held, breaker=Breaker()), Policy(cool_down_days=2)) == "call a person"
 
 
-def test_a_breaker_that_a_data_fault_opened_closes_once_the_source_is_mended_whatever_else_has_drifted():
-    fault, drift = alarm(subject="sensor"), alarm(since=TODAY - timedelta(days=3))
-    both = situation(drift)
-    both = replace(both, alarms=(*both.alarms, Explained(fault, "data fault")))
-    opened = decide_retraining(both, Policy()).breaker
-    assert (opened.is_open, opened.for_fault) == (True, True)
-    later = {"now": NOW + timedelta(days=5), "breaker": opened, "called": (fault.episode,)}
-    assert decide_retraining(replace(both, **later), Policy()).breaker == opened
-    mended = replace(both, alarms=both.alarms[:1], **later)
-    decision = decide_retraining(mended, Policy())
-    assert (decision.action, decision.breaker.is_open) == ("retrain", False)
-    hurt = replace(mended, alarms=(*mended.alarms, Explained(replace(LOSS, since=TODAY - timedelta(days=1)))))
-    assert "the breaker is open since 2026-06-01" in reasons(hurt)
-    assert "a data fault, a person was called" in reasons(hurt)
-
-
 dates = st.integers(-60, 0).map(lambda days: TODAY + timedelta(days=days))
 instants = st.integers(-60 * 24, 24).map(lambda hours: NOW + timedelta(hours=hours))
 drops = st.none() | st.builds(
