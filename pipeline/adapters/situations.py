@@ -15,7 +15,17 @@ from pipeline.context import RunContext
 from pipeline.core.aftermath import did_it_help
 from pipeline.core.alarms import Alarm, AlarmState, Finding
 from pipeline.core.impact import error_of, lost_share
-from pipeline.core.situation import Breaker, Cause, Champion, Drop, Explained, Policy, Retraining, Situation
+from pipeline.core.situation import (
+    Breaker,
+    BreakerCause,
+    Cause,
+    Champion,
+    Drop,
+    Explained,
+    Policy,
+    Retraining,
+    Situation,
+)
 from pipeline.core.verdict import Difference
 from pipeline.ledger import Event, Ledger, Line
 from pipeline.monitoring_records import MeasurePerformanceRecord
@@ -66,7 +76,7 @@ def situation_of(
         retrainings=tuple(retrainings),
         running=bool(running),
         previous=performance.predecessor,
-        breaker=_breaker(decisions, ledger, model.name),
+        breaker=kept_breaker(decisions, ledger, model.name),
         called=tuple(episode for line in decisions for episode in line.body["called_for"]),
     )
 
@@ -174,12 +184,25 @@ def _grade(
     }, once=f"retraining {line.number}"))  # fmt: skip
 
 
-def _breaker(decisions: list[Line], ledger: Ledger, model: str) -> Breaker:
+def kept_breaker(decisions: list[Line], ledger: Ledger, model: str) -> Breaker:
+    """As the last decision left it, or a person who closed it since."""
     if not decisions:
         return Breaker()
     kept = decisions[-1].body["breaker"]
-    breaker = Breaker(kept["is_open"], datetime.fromisoformat(kept["since"]) if kept["since"] else None)
     closed = ledger.last(model, "breaker_closed")
     if closed is not None and closed.number > decisions[-1].number:
         return Breaker(False, _cutoff(closed))
-    return breaker
+    since = datetime.fromisoformat(kept["since"]) if kept["since"] else None
+    if kept["is_open"] and kept.get("cause") is None:
+        return _unexplained(decisions, since)
+    return Breaker(kept["is_open"], since, kept.get("cause"), tuple(kept.get("episodes", ())))
+
+
+def _unexplained(decisions: list[Line], since: datetime | None) -> Breaker:
+    """An open breaker of a line that does not hold its cause: the line that opened it told why, and called for what."""
+    for line in reversed(decisions):
+        if line.body["action"] == "call a person" and _cutoff(line) == since:
+            persists = line.body["reasons"][0].startswith("drift persists after retraining")
+            cause: BreakerCause = "does not help" if persists else "data fault"
+            return Breaker(True, since, cause, tuple(line.body["called_for"]))
+    return Breaker(True, since)

@@ -1,20 +1,70 @@
-"""The breaker: where retraining does not help, stop and call a person."""
+"""The breaker: where the data is at fault, or retraining does not help, stop and call a person."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
 
 from pipeline.core.alarms import Alarm
 from pipeline.core.situation import Breaker, Policy, Situation
 
 
 def settled(situation: Situation) -> Breaker:
-    """The breaker as it stands: an open one closes by itself when no alarm from before its opening is left."""
+    """The breaker as it stands: an open one closes by itself when nothing that it opened for is left."""
+    breaker = situation.breaker
+    if not breaker.is_open or breaker.since is None or holding(situation):
+        return breaker
+    return Breaker(False, situation.now)
+
+
+def holding(situation: Situation) -> tuple[Alarm, ...]:
+    """Confirmed alarms that keep the breaker open: those that it opened for.
+
+    A data fault lets go when its alarm is resolved, or is seen and is no data fault any longer; a day on which it was
+    not seen does not tell. Which alarms a breaker without a cause opened for is not known: all keep it open.
+    """
     breaker = situation.breaker
     if not breaker.is_open or breaker.since is None:
+        return ()
+    standing = [one for one in situation.alarms if one.alarm in situation.confirmed]
+    left = [one for one in standing if _opened_for(one.alarm, breaker, breaker.since.date())]
+    if breaker.cause == "data fault":
+        left = [one for one in left if one.cause == "data fault" or one.alarm.last_seen < situation.now.date()]
+    return tuple(one.alarm for one in left)
+
+
+def _opened_for(alarm: Alarm, breaker: Breaker, opened: date) -> bool:
+    if breaker.cause is None:
+        return alarm.since <= opened
+    # The first day of an alarm moves where the champion changes; what the alarm is on does not.
+    subjects = {episode.rpartition(":")[0] for episode in breaker.episodes}
+    again = alarm.since <= opened and f"{alarm.kind}:{alarm.subject}" in subjects
+    return again or alarm.episode in breaker.episodes
+
+
+def opened_by_fault(breaker: Breaker, faults: Sequence[Alarm], now: datetime) -> Breaker:
+    """Open because of these data faults; one that is open already stays so for what it opened for before as well."""
+    episodes = tuple(alarm.episode for alarm in faults)
+    if not breaker.is_open or breaker.since is None:
+        return Breaker(True, now, "data fault", episodes)
+    if breaker.cause is None:
         return breaker
-    left = [alarm for alarm in situation.confirmed if alarm.since <= breaker.since.date()]
-    return breaker if left else Breaker(False, situation.now)
+    return Breaker(True, breaker.since, breaker.cause, tuple(dict.fromkeys((*breaker.episodes, *episodes))))
+
+
+def why_open(situation: Situation) -> tuple[str, ...]:
+    """Why the breaker is open, what keeps it so, and what closes it."""
+    breaker = situation.breaker
+    why, closes = {
+        "data fault": ("a data fault", "its alarm is resolved, or is seen and is no data fault"),
+        "does not help": ("drift persists after retraining", "the alarm is resolved"),
+        None: ("for a cause that was not written down", "every alarm from before is resolved"),
+    }[breaker.cause]
+    return (
+        f"the breaker is open since {breaker.since:%Y-%m-%d %H:%M}: {why}, a person was called",
+        *(f"{one.subject}: since {one.since}, last seen on {one.last_seen}: {one.told}" for one in holding(situation)),
+        f"it closes by a person (close-breaker), or when {closes}",
+    )
 
 
 def persisting(situation: Situation, cutoff: datetime) -> tuple[Alarm, ...]:

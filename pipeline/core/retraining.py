@@ -8,7 +8,7 @@ from typing import Literal
 
 from pipeline.core.aftermath import undoing
 from pipeline.core.alarms import Alarm
-from pipeline.core.breaker import failures, persisting, settled
+from pipeline.core.breaker import failures, opened_by_fault, persisting, settled, why_open
 from pipeline.core.situation import Breaker, Champion, Decision, Policy, Retraining, Situation
 
 MONTH = timedelta(days=30)
@@ -104,26 +104,27 @@ def _data_fault(situation: Situation) -> Decision | None:
     if not new:
         return Decision("nothing", (*told, "a person was called; no retraining on such data"), situation.breaker)
     why = "mend the source: a model that is trained on broken data is broken too"
-    return Decision("call a person", (*told, why), Breaker(True, situation.now), called_for=new)
+    breaker = opened_by_fault(situation.breaker, faults, situation.now)
+    return Decision("call a person", (*told, why), breaker, called_for=new)
 
 
 def _breaker(situation: Situation, policy: Policy) -> Decision | None:
     breaker = situation.breaker
     if breaker.is_open and breaker.since is not None:
-        told = f"the breaker is open since {_at(breaker.since)}: drift persists after retraining, a person was called"
-        return Decision("nothing", (told, "it closes by a person, or when the alarm is resolved"), breaker)
+        return Decision("nothing", why_open(situation), breaker)
     failed = failures(situation, policy)
-    last = _last(situation)
+    last = max((past.cutoff for past in situation.retrainings if past.finished), default=None)
     if last is None or failed < policy.breaker_after:
         return None
-    left = persisting(situation, last.cutoff)
+    left = persisting(situation, last)
     reasons = (
         "drift persists after retraining: stop and call a person",
-        f"the last {failed} retrainings did not help, the latest of {_at(last.cutoff)}",
+        f"the last {failed} retrainings did not help, the latest of {_at(last)}",
         *(f"{alarm.subject}: since {alarm.since}, seen again on {alarm.last_seen}: {alarm.told}" for alarm in left),
     )
     called = tuple(alarm.episode for alarm in left)
-    return Decision("call a person", reasons, Breaker(True, situation.now), called_for=called)
+    opened = Breaker(True, situation.now, "does not help", called)
+    return Decision("call a person", reasons, opened, called_for=called)
 
 
 def _weigh(situation: Situation, champion: Champion, policy: Policy) -> Decision:

@@ -11,6 +11,7 @@ from pipeline.core.verdict import Difference
 
 Cause = Literal["covariates", "concept", "data fault", "unclear"]
 Action = Literal["nothing", "retrain", "roll back", "call a person"]
+BreakerCause = Literal["data fault", "does not help"]
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,15 @@ class Retraining:
 
 @dataclass(frozen=True)
 class Breaker:
-    """Open: no retraining until a person closes it, or the alarm is resolved."""
+    """Open: no retraining until a person closes it, or what it opened for is over."""
 
     is_open: bool = False
     since: datetime | None = None
     """When it was opened or closed last, by the clock of the cut-offs; failures before a closing no longer count."""
+    cause: BreakerCause | None = None
+    """Why it opened; None: it is closed, or opened before this was written down."""
+    episodes: tuple[str, ...] = ()
+    """Of the alarms that it opened for."""
 
 
 @dataclass(frozen=True)

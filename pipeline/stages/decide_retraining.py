@@ -41,11 +41,12 @@ def _event(
     context: RunContext,
 ) -> Event:  # fmt: skip
     drift = performance.drift
-    since = decision.breaker.since
+    breaker, since = decision.breaker, decision.breaker.since
     return Event(model.name, "decision", drift.champion_version, {
         "action": decision.action, "judged": decision.judged, "reasons": list(decision.reasons),
         "reason": f"{decision.action}: {decision.reasons[0]}", "mode": model.retraining.mode,
-        "breaker": {"is_open": decision.breaker.is_open, "since": since.isoformat() if since else None},
+        "breaker": {"is_open": breaker.is_open, "since": since.isoformat() if since else None,
+                    "cause": breaker.cause, "episodes": list(breaker.episodes)},
         "called_for": list(decision.called_for), "champion": drift.champion, "due": list(performance.due),
         "realised": asdict(situation.realised) if situation.realised else None,
         "estimated": asdict(situation.estimated) if situation.estimated else None,

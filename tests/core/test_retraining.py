@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.adapters.situations import kept_breaker
 from pipeline.core.alarms import Alarm, AlarmRules, AlarmState, Signal, step
 from pipeline.core.retraining import MONTH, decide_retraining
 from pipeline.core.situation import Breaker, Champion, Drop, Explained, Policy, Retraining, Situation
 from pipeline.core.verdict import Difference
+from pipeline.ledger import Event, Ledger
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 TODAY = NOW.date()
@@ -203,9 +205,9 @@ def test_a_retraining_counts_against_the_breaker_only_when_it_is_over_and_has_ha
 
 
 def test_an_open_breaker_closes_when_the_alarm_is_resolved_or_a_person_closes_it():
-    opened = Breaker(True, NOW - timedelta(days=1))
     failed = past(5, 12, helped=False)
     before = alarm(since=TODAY - timedelta(days=20))
+    opened = Breaker(True, NOW - timedelta(days=1), "does not help", (before.episode,))
     held = situation(before, breaker=opened, retrainings=failed, new_rows=800)
     assert "drift persists after retraining, a person was called" in reasons(held, Policy(max_age_days=1))
     resolved = replace(held, alarms=(Explained(replace(before, level="resolved")),), retrainings=past(8, 15))
@@ -215,6 +217,125 @@ def test_an_open_breaker_closes_when_the_alarm_is_resolved_or_a_person_closes_it
     closed = replace(held, breaker=Breaker(False, NOW - timedelta(hours=1)))
     assert action(closed, Policy(cool_down_days=2)) == "retrain"
     assert action(replace(held, breaker=Breaker()), Policy(cool_down_days=2)) == "call a person"
+
+
+SENSOR = alarm(subject="signal_quality", since=TODAY - timedelta(days=6), told="missing in 40.0% of the rows")
+CHARGE = alarm(subject="monthly_charge", since=TODAY - timedelta(days=8), told="mean 61 -> 74")
+
+
+def faulty(*others: Alarm, **changes) -> Situation:
+    """A sensor that is broken, and other alarms that are no data fault."""
+    of = situation(*others, **changes)
+    return replace(of, alarms=(Explained(SENSOR, "data fault"), *of.alarms))
+
+
+def test_a_breaker_that_a_data_fault_opened_closes_when_the_source_is_mended_whatever_else_has_drifted():
+    call = decide_retraining(faulty(CHARGE), POLICY)
+    assert call.breaker == Breaker(True, NOW, "data fault", (SENSOR.episode,))
+    later = NOW + timedelta(days=4)
+    charge = replace(CHARGE, last_seen=later.date())
+    kept = {"now": later, "breaker": call.breaker, "called": call.called_for}
+    held = decide_retraining(situation(SENSOR, charge, **kept), POLICY)
+    assert (held.action, held.breaker) == ("nothing", call.breaker)
+    mended = decide_retraining(situation(replace(SENSOR, level="resolved"), charge, **kept), POLICY)
+    assert (mended.action, mended.breaker) == ("retrain", Breaker(False, later))
+    assert mended.reasons[0].startswith("monthly_charge: confirmed")
+
+
+def test_a_fault_keeps_the_breaker_open_on_a_day_without_a_sight_and_not_once_it_is_seen_to_be_none():
+    call = decide_retraining(faulty(), POLICY)
+    later = NOW + timedelta(days=1)
+    kept = {"now": later, "breaker": call.breaker, "called": call.called_for}
+    assert decide_retraining(situation(SENSOR, **kept), Policy(max_age_days=1)).breaker.is_open
+    seen = replace(SENSOR, last_seen=later.date())
+    assert decide_retraining(situation(seen, cause="data fault", **kept), POLICY).breaker == call.breaker
+    assert action(situation(seen, cause="covariates", **kept)) == "retrain"
+
+
+def test_an_open_breaker_tells_what_opened_it():
+    call = decide_retraining(faulty(CHARGE), POLICY)
+    told = reasons(situation(SENSOR, CHARGE, now=NOW + timedelta(days=1), breaker=call.breaker))
+    assert told.startswith("the breaker is open since 2026-06-01 00:00: a data fault, a person was called | "
+                           "signal_quality: since 2026-05-26, last seen on 2026-06-01: missing in")  # fmt: skip
+    assert "after retraining" not in told
+    assert "monthly_charge" not in told
+
+
+def test_a_breaker_that_opened_as_retraining_did_not_help_stays_open_for_its_alarm_alone():
+    old = replace(CHARGE, since=TODAY - timedelta(days=20))
+    call = decide_retraining(situation(old, retrainings=past(8, 16, helped=False)), POLICY)
+    assert call.breaker == Breaker(True, NOW, "does not help", (old.episode,))
+    later = {"now": NOW + timedelta(days=5), "breaker": call.breaker, "retrainings": past(8, 16, helped=False)}
+    seen = {"last_seen": TODAY + timedelta(days=5)}
+    assert action(situation(replace(old, **seen), **later)) == "nothing"
+    assert action(situation(replace(old, level="resolved"), replace(SENSOR, **seen), **later)) == "retrain"
+
+
+def test_a_second_fault_keeps_the_breaker_open_when_the_first_is_mended():
+    first = decide_retraining(faulty(), POLICY)
+    later = NOW + timedelta(days=3)
+    second = alarm(subject="tenure", since=later.date(), last_seen=later.date())
+    both = faulty(now=later, breaker=first.breaker, called=first.called_for)
+    call = decide_retraining(replace(both, alarms=(*both.alarms, Explained(second, "data fault"))), POLICY)
+    assert (call.action, call.called_for) == ("call a person", (second.episode,))
+    assert call.breaker == Breaker(True, NOW, "data fault", (SENSOR.episode, second.episode))
+    after = situation(replace(SENSOR, level="resolved"), second, now=later + timedelta(days=1), breaker=call.breaker)
+    assert decide_retraining(after, POLICY).breaker == call.breaker
+
+
+def test_a_data_fault_does_not_let_go_of_a_breaker_that_opened_as_retraining_did_not_help():
+    opened = Breaker(True, NOW - timedelta(days=2), "does not help", (CHARGE.episode,))
+    call = decide_retraining(faulty(CHARGE, breaker=opened), POLICY)
+    assert (call.action, call.breaker.cause) == ("call a person", "does not help")
+    mended = situation(replace(SENSOR, level="resolved"), CHARGE, breaker=call.breaker, called=call.called_for)
+    assert "drift persists after retraining" in reasons(mended)
+
+
+def test_the_alarm_that_opened_the_breaker_keeps_it_open_when_a_person_changes_the_champion():
+    opened = Breaker(True, NOW - timedelta(days=1), "does not help", ("column:monthly_charge:2026-05-10",))
+    assert action(situation(CHARGE, breaker=opened)) == "nothing"
+    anew = replace(CHARGE, since=TODAY)
+    assert action(situation(anew, breaker=opened)) == "retrain"
+
+
+def test_the_breaker_opens_for_the_alarms_that_outlived_a_retraining_also_where_a_later_one_was_interrupted():
+    old = alarm(since=TODAY - timedelta(days=30), last_seen=TODAY - timedelta(days=2))
+    crashed = Retraining(NOW - timedelta(days=1), finished=False)
+    call = decide_retraining(situation(old, retrainings=(*past(8, 16, helped=False), crashed)), POLICY)
+    assert (call.action, call.breaker.episodes) == ("call a person", (old.episode,))
+
+
+def test_any_alarm_from_before_keeps_a_breaker_open_whose_cause_is_not_known():
+    assert action(situation(CHARGE, breaker=Breaker(True, NOW))) == "nothing"
+    assert "for a cause that was not written down" in reasons(situation(CHARGE, breaker=Breaker(True, NOW)))
+    assert action(situation(CHARGE, breaker=Breaker(True, NOW - timedelta(days=30)))) == "retrain"
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause"),
+    [("tenure: data fault since 2026-04-29: stuck", "data fault"),
+     ("drift persists after retraining: stop and call a person", "does not help")],
+)  # fmt: skip
+def test_lines_from_before_causes_were_written_down_are_read_with_the_cause_that_they_told(tmp_path, reason, cause):
+    def line(day: int, action: str, told: str, called_for: list[str]) -> Event:
+        return Event("churn", "decision", 1, {
+            "action": action, "reasons": [told], "called_for": called_for, "by": "a test",
+            "reason": f"{action}: {told}", "cutoff": datetime(2026, 5, day, tzinfo=UTC).isoformat(),
+            "breaker": {"is_open": True, "since": "2026-05-01T00:00:00+00:00"},
+        })  # fmt: skip
+
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
+        ledger.append(line(1, "call a person", reason, ["column:tenure:2026-04-29"]))
+        ledger.append(line(2, "nothing", "a person was called", []))
+        lines = list(ledger.lines("churn", "decision"))
+        known = Breaker(True, datetime(2026, 5, 1, tzinfo=UTC), cause, ("column:tenure:2026-04-29",))
+        assert kept_breaker(lines, ledger, "churn") == known
+        assert kept_breaker(lines[1:], ledger, "churn") == Breaker(True, known.since)
+        written = {"is_open": True, "since": "2026-05-01T00:00:00+00:00", "cause": cause, "episodes": ["column:age:x"]}
+        after = line(3, "nothing", "a person was called", [])
+        ledger.append(replace(after, body={**after.body, "breaker": written}))
+        lines = list(ledger.lines("churn", "decision"))
+        assert kept_breaker(lines, ledger, "churn") == replace(known, episodes=("column:age:x",))
 
 
 dates = st.integers(-60, 0).map(lambda days: TODAY + timedelta(days=days))
@@ -233,7 +354,12 @@ explained = st.builds(Explained, alarms, st.sampled_from([None, "covariates", "c
 retrainings = st.lists(
     st.builds(Retraining, instants, st.booleans(), st.sampled_from([None, True, False])), max_size=5
 ).map(tuple)
-breakers = st.builds(Breaker, st.booleans(), instants)
+breakers = st.builds(
+    lambda is_open, since, cause, on, first: Breaker(
+        is_open, since, cause, tuple(f"{one}:{one}:{first}" for one in on)),
+    st.booleans(), instants, st.sampled_from([None, "data fault", "does not help"]),
+    st.sets(st.sampled_from(["column", "performance"])), dates,
+)  # fmt: skip
 situations = st.builds(
     Situation,
     now=st.just(NOW), kind=st.sampled_from(["manual", "scheduled", "asset", "backfill"]),
