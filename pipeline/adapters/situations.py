@@ -51,7 +51,7 @@ def situation_of(
     champion = champion_as_of(model, context.cutoff, settings)
     decisions = [d for d in ledger.lines(model.name, "decision") if _cutoff(d) < context.cutoff]
     if champion is None or performance.drift.day is None:
-        return Situation(context.cutoff, context.kind, None, 0)
+        return Situation(context.cutoff, context.kind, None, 0, breaker=kept_breaker(decisions, ledger, model.name))
     day = date.fromisoformat(performance.drift.day)
     digest = champion.register.digest
     with WatchStore(settings.database_url) as store:

@@ -59,7 +59,11 @@ def decide_retraining(situation: Situation, policy: Policy) -> Decision:
 def _decide(situation: Situation, policy: Policy) -> Decision:
     champion = situation.champion
     if champion is None:
-        return Decision("nothing", ("there is no champion yet; training makes the first",), situation.breaker)
+        return Decision(
+            "nothing",
+            ("there is no champion yet, or no day that is new to it; training makes the first",),
+            situation.breaker,
+        )
     misplaced = _misplaced(situation, champion)
     if misplaced is not None:
         return Decision("nothing", (misplaced,), situation.breaker)
