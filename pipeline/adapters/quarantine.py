@@ -113,14 +113,14 @@ def set_apart(
 def _as_observed(batch: pa.RecordBatch, kinds: pa.Schema, schema: Schema) -> pa.Table:
     columns = []
     good = np.ones(batch.num_rows, dtype=bool)
-    for field_ in kinds:
-        column, kind = batch.column(field_.name), schema.features.get(field_.name)
+    for kept in kinds:
+        column, kind = batch.column(kept.name), schema.features.get(kept.name)
         if kind == "number":
             column, unreadable = typed_number(column)
             good &= ~(unreadable | np.isinf(column))
         elif kind == "category":
             column = typed_category(column)
-        columns.append(pa.array(column, field_.type, from_pandas=True) if kind else column)
+        columns.append(pa.array(column, kept.type, from_pandas=True) if kind else column)
     return pa.table(columns, schema=kinds).filter(pa.array(good))
 
 
