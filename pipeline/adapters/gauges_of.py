@@ -5,21 +5,32 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from pipeline.adapters.situations import policy_of
 from pipeline.adapters.watch_store import Watched
 from pipeline.adapters.watch_told import confirmed_alarms, grades
 from pipeline.config import ModelConfig
+from pipeline.context import RunContext
 from pipeline.core.alarm_grades import Graded, scorecard
 from pipeline.core.alarms import AlarmState
 from pipeline.core.estimation import estimate_error
 from pipeline.core.experiment import RolloutVerdict
 from pipeline.core.retraining import MONTH
 from pipeline.core.situation import Decision, Situation
-from pipeline.gauges import Gauge
+from pipeline.gauges import Gauge, GaugeStore
 from pipeline.ledger import Ledger
 from pipeline.monitoring_records import MeasurePerformanceRecord
 from pipeline.settings import Settings
+
+
+def rest(monitor: str, model: ModelConfig, context: RunContext, settings: Settings) -> None:
+    """No day is new to the champion: the monitor lives, and what it said of the champion before is over."""
+    if context.kind == "backfill":
+        return
+    with GaugeStore(settings.database_url) as gauges:
+        gauges.replace(model.name, monitor, [], context.cutoff, datetime.now(UTC), rows=0,
+                       max_age_seconds=model.monitoring.max_silence_hours * 3600)  # fmt: skip
 
 
 def drift_gauges(kept: Watched, settings: Settings) -> list[Gauge]:

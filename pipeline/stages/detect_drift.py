@@ -36,6 +36,7 @@ def detect_drift(model: ModelConfig, context: RunContext, settings: Settings) ->
     Raises BadConfiguration where rows belong to no day, SourceUnreadable, OutsideFailure.
     """
     from pipeline.adapters.champion_reference import champion_as_of
+    from pipeline.adapters.gauges_of import rest
     from pipeline.adapters.observed import ONE_DAY, day_start
 
     champion = champion_as_of(model, context.cutoff, settings)
@@ -48,7 +49,7 @@ def detect_drift(model: ModelConfig, context: RunContext, settings: Settings) ->
         first += ONE_DAY
     if last < first:
         told = f"version {champion.register.version} knows all up to {champion.cutoff.isoformat()}: no day is new to it"
-        _rest(model, context, settings)
+        rest("drift", model, context, settings)
         return _nothing("no new day", told, model, context, champion)
     with WatchStore(settings.database_url) as store:
         kept, fresh = _checked(first, last, champion, model, context, store, settings)
@@ -98,17 +99,6 @@ def _checked(
             log.info("drift: %d of %d days checked, to %s", len(fresh), (last - begun).days + 1, day)
             spoke = time.monotonic()
         day += ONE_DAY
-
-
-def _rest(model: ModelConfig, context: RunContext, settings: Settings) -> None:
-    """The monitor lives, and what it said of the champion before is over."""
-    if context.kind == "backfill":
-        return
-    from pipeline.gauges import GaugeStore
-
-    with GaugeStore(settings.database_url) as gauges:
-        gauges.replace(model.name, "drift", [], context.cutoff, datetime.now(UTC), rows=0,
-                       max_age_seconds=model.monitoring.max_silence_hours * 3600)  # fmt: skip
 
 
 def _body(found: DayDrift, rows: int) -> dict[str, Any]:

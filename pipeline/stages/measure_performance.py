@@ -35,11 +35,12 @@ def measure_performance(
     Raises as `detect_drift` does.
     """
     from pipeline.adapters.champion_reference import champion_as_of
+    from pipeline.adapters.gauges_of import rest
 
     champion = champion_as_of(model, context.cutoff, settings)
     if champion is None or drift.day is None:
-        if champion is not None and context.kind != "backfill":
-            _rest(model, context, settings)
+        if champion is not None:
+            rest("performance", model, context, settings)
         return _nothing(drift, model)
     day = date.fromisoformat(drift.day)
     with WatchStore(settings.database_url) as store:
@@ -54,15 +55,6 @@ def measure_performance(
     record = _record(kept, drift, champion, model, context, settings)
     _tell(record, kept, not found, model, context, settings)
     return record
-
-
-def _rest(model: ModelConfig, context: RunContext, settings: Settings) -> None:
-    """The monitor lives, and what it said of the champion before is over."""
-    from pipeline.gauges import GaugeStore
-
-    with GaugeStore(settings.database_url) as gauges:
-        gauges.replace(model.name, "performance", [], context.cutoff, datetime.now(UTC), rows=0,
-                       max_age_seconds=model.monitoring.max_silence_hours * 3600)  # fmt: skip
 
 
 def _measured(
